@@ -1,0 +1,34 @@
+"""A record of a log, and where it stands: what the fold is given, whichever log it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+
+class Record(Protocol):
+    """One record of one partition. ``timestamp`` is the time of publishing, Unix milliseconds, or -1 where unknown.
+
+    Adapters may hand on their driver's own objects, as long as they have these attributes.
+    """
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+
+
+class StoredRecord(NamedTuple):
+    """A record as plain data: for logs whose driver has no record type of its own, and for tests."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]] = ()

@@ -1,0 +1,116 @@
+"""What every log can do: the only things the service and the replay tool may ask of one.
+
+A log is a number of partitions, each an unbroken order of records by offset. Times are Unix milliseconds. *Begin* is the
+first offset that can still be read, *end* the offset the next record will get. All errors that a person can act on are
+:class:`LogError`; its subclasses are told apart by what has to be done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from runfold.fold.record import Record
+
+
+class LogError(Exception):
+    """Something about the log that a person has to act on; the message names the setting and the remedy."""
+
+
+class LogUnreachable(LogError):
+    """The log does not answer (exit code 3)."""
+
+
+class LogMissing(LogError):
+    """There is no such log or topic (exit code 3)."""
+
+
+class RangeLost(LogError):
+    """Offsets that were asked for are below the log's begin: retention has taken them."""
+
+    def __init__(self, *, partition: int, wanted: int, begin: int) -> None:
+        super().__init__(
+            f"partition {partition}: offsets {wanted} to {begin - 1} are gone from the log, which now begins at {begin}"
+        )
+        self.partition, self.wanted, self.begin = partition, wanted, begin
+
+
+class LogIdentity(NamedTuple):
+    """Which log this is: a log made anew under the same name has another ``cluster_id``."""
+
+    cluster_id: str
+    topic: str
+
+
+class Range(NamedTuple):
+    """What a partition holds: offsets ``begin`` up to but not including ``end``."""
+
+    begin: int
+    end: int
+
+
+class Place(NamedTuple):
+    """Where a record was written."""
+
+    partition: int
+    offset: int
+
+
+class Message(NamedTuple):
+    """A record that is to be written."""
+
+    key: bytes
+    value: bytes
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+class LogSource(Protocol):
+    """Reading. One consumer's view: it reads what it was assigned, from where it was told."""
+
+    async def start(self) -> None:
+        """Open the log. Raises LogMissing or LogUnreachable."""
+
+    async def close(self) -> None: ...
+
+    async def identity(self) -> LogIdentity: ...
+
+    async def partitions(self) -> int:
+        """How many partitions there are; they are numbered from 0."""
+
+    async def ranges(self, partitions: Sequence[int]) -> dict[int, Range]:
+        """Begin and end of each partition, as of now."""
+
+    async def offsets_for_time(self, partitions: Sequence[int], time: int) -> dict[int, int]:
+        """Per partition the first offset whose record timestamp is at or after ``time``, else the end."""
+
+    async def record_at(self, partition: int, offset: int) -> Record | None:
+        """One record, or None where the log no longer or not yet has it."""
+
+    def assign(self, positions: Mapping[int, int]) -> None:
+        """Read exactly these partitions from now on, each from the given position."""
+
+    async def fetch(self, *, most_records: int, most_bytes: int, wait: float) -> dict[int, list[Record]]:
+        """The next records of the assigned partitions, in order per partition, moving the positions.
+
+        Waits up to ``wait`` seconds for the first record without polling; empty when none came. ``most_bytes`` bounds
+        the values' bytes, save that one record is always given. Raises RangeLost where a position is below the begin.
+        """
+
+    def position(self, partition: int) -> int:
+        """The next offset to read of an assigned partition."""
+
+    def read(
+        self, partition: int, *, begin: int, end: int, key: bytes | None = None
+    ) -> AsyncIterator[list[Record]]:
+        """Records of one partition with begin <= offset < end, in lists, whatever is assigned; of one key, if given."""
+
+
+class LogSink(Protocol):
+    """Writing. Appending is all or nothing per call, and answered only when the log has it durably."""
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def append(self, messages: Sequence[Message]) -> list[Place]:
+        """Write the messages in order, each to the partition its key hashes to. Returns where each one stands."""

@@ -1,0 +1,222 @@
+"""What every store can do. Its one transaction is the only commit there is.
+
+:meth:`Store.apply` writes runs, usage, dead letters, journal, tallies and the next position of every partition together,
+or raises :class:`StalePosition` and writes nothing. Whoever does not own a partition writes through
+:meth:`Store.write_through_door` alone: it raises the partition's epoch, so that the owner meets ``StalePosition``, drops its
+cache and reads again. Times are Unix milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from runfold.fold.changes import Changes, Letter
+from runfold.fold.usage import BucketKey
+
+
+class StoreError(Exception):
+    """Something about the store that a person has to act on; the message names the setting and the remedy."""
+
+
+class StoreUnreachable(StoreError):
+    """The store does not answer, cannot be written or is full (exit code 3)."""
+
+
+class StoreRefused(StoreError):
+    """The store is of another schema, another log or another fold: writing would spoil it (exit code 2)."""
+
+
+class StoreBusy(StoreError):
+    """Another process serves this store (exit code 2); the message names its pid."""
+
+
+class StalePosition(StoreError):
+    """Somebody else moved a partition's position or epoch: nothing was written; drop caches and read again."""
+
+
+class Lease(Struct, frozen=True, kw_only=True):
+    """A partition that this owner may fold: its position, and the epoch that every write has to name.
+
+    ``first_offset`` is the first offset the store ever had of the partition. ``last_offset`` and ``last_hash`` name the
+    last record folded, which the log is asked for again: a log that answers otherwise is another log.
+    """
+
+    partition: int
+    position: int
+    epoch: int
+    first_offset: int
+    last_offset: int | None = None
+    last_hash: bytes | None = None
+
+
+class PartitionStatus(Struct, frozen=True, kw_only=True):
+    """What the store knows of one partition. ``tally`` counts records by outcome since the store began."""
+
+    partition: int
+    position: int
+    epoch: int
+    owner: str | None
+    lease_until: int
+    first_offset: int
+    tally: dict[str, int]
+    committed_at: int | None = None
+
+
+class StoredRun(Struct, frozen=True, kw_only=True):
+    """A run's row: ``body`` is the encoded RunState, ``handle`` the store's own number for the row (never in a digest)."""
+
+    partition: int
+    run_id: str
+    handle: int
+    body: bytes
+
+
+class RunFilter(Struct, frozen=True, kw_only=True):
+    """Which runs to list; None means any. Newest first, ``after`` continues behind (created_at, run_id)."""
+
+    status: int | None = None
+    thread_id: str | None = None
+    model: str | None = None
+    assistant_id: str | None = None
+    incomplete: bool | None = None
+    missing: bool | None = None
+    flagged: bool | None = None
+    after: tuple[int, str] | None = None
+    limit: int = 20
+
+
+class UsageRow(Struct, frozen=True, kw_only=True):
+    """One bucket with its sums, in the order of :data:`runfold.fold.usage.SUMS`."""
+
+    bucket: BucketKey
+    sums: tuple[int, ...]
+
+
+class Note(Struct, frozen=True, kw_only=True):
+    """What a person decided about a record, keyed by its place in the log: ``kind`` is discard or set_aside."""
+
+    partition: int
+    offset: int
+    kind: str
+    reason: str
+    noted_at: int
+
+
+class StoreIdentity(Struct, frozen=True, kw_only=True):
+    """What a store says of itself: which log it belongs to and which fold wrote it. None until first served."""
+
+    schema_version: int
+    cluster_id: str | None
+    topic: str | None
+    partitions: int | None
+    fold_version: int | None
+    settings_hash: str | None
+
+
+class Store(Protocol):
+    """Reading and writing. Every method is safe to cancel; reads see one committed state."""
+
+    async def open(self, *, write: bool = True) -> None:
+        """Open, creating and migrating forward when ``write``. Raises StoreRefused for a newer schema."""
+
+    async def close(self) -> None: ...
+
+    async def identity(self) -> StoreIdentity: ...
+
+    async def bind(
+        self, *, cluster_id: str, topic: str, partitions: int, fold_version: int, compatible: Sequence[int], settings_hash: str
+    ) -> None:
+        """Tie a fresh store to its log and fold, or check that it belongs to them. Raises StoreRefused otherwise."""
+
+    async def claim(self, owner: str, partitions: Mapping[int, int], *, lease: float) -> dict[int, Lease]:
+        """Take those partitions that are free, expired or already ``owner``'s: epoch + 1, held ``lease`` seconds.
+
+        ``partitions`` maps each partition to the log's begin: the position where the store has none yet.
+        """
+
+    async def renew(self, owner: str, leases: Mapping[int, Lease], *, lease: float) -> set[int]:
+        """Prolong; returns the partitions still owned at their epoch."""
+
+    async def release(self, owner: str, leases: Mapping[int, Lease]) -> None:
+        """Let go at once, so that the next owner need not wait."""
+
+    async def load(self, partition: int, run_ids: Sequence[str]) -> dict[str, StoredRun]:
+        """The rows of those runs that the store has."""
+
+    async def apply(self, changes: Changes, leases: Mapping[int, Lease]) -> dict[tuple[int, str], int]:
+        """The one transaction. The position compare stands first, partitions in order; usage stands last.
+
+        Returns the handles of new rows. Raises StalePosition (nothing written) or StoreUnreachable (fate unknown:
+        take the partitions again and read the positions).
+        """
+
+    async def write_through_door(self, change: DoorChange) -> None:
+        """A write by somebody who owns nothing: epoch + 1 and write, in one transaction.
+
+        Raises StalePosition when the run's row or letters are no longer those of ``change.before``.
+        """
+
+    async def add_note(self, note: Note) -> None: ...
+
+    async def notes(self) -> list[Note]: ...
+
+    async def partitions(self) -> list[PartitionStatus]: ...
+
+    async def find_run(self, run_id: str) -> list[StoredRun]:
+        """The run's rows, by partition: more than one where producers split it."""
+
+    async def list_runs(self, wanted: RunFilter) -> list[StoredRun]: ...
+
+    async def count_runs(self) -> dict[str, int]:
+        """Runs by status (wire names), and ``incomplete``, ``missing``, ``flagged``, ``split``."""
+
+    async def usage(self, *, begin: int | None = None, end: int | None = None) -> list[UsageRow]:
+        """Usage by minute bucket, ordered by bucket, for minutes (Unix minutes) begin <= minute < end."""
+
+    async def letters(
+        self, *, run_id: str | None = None, place: tuple[int, int] | None = None, limit: int = 100, after: tuple[int, int] | None = None
+    ) -> list[Letter]:
+        """Dead letters ordered by partition and offset; discarded ones too (see :meth:`notes`)."""
+
+    async def count_letters(self) -> dict[str, int]:
+        """Dead letters by reason."""
+
+    async def snapshot(self) -> StoreSnapshot:
+        """One consistent reading view, for digest and dump, beside a living writer. Close it."""
+
+
+class StoreSnapshot(Protocol):
+    """A frozen view of the store. Rows come in canonical order, without surrogate keys (see docs/decisions)."""
+
+    async def positions(self) -> dict[int, int]: ...
+
+    def runs(self, partition: int) -> Iterator[Row]:
+        """All columns of the partition's runs, ordered by run_id."""
+
+    def letters(self, partition: int) -> Iterator[Row]: ...
+
+    def journal(self, partition: int) -> Iterator[Row]: ...
+
+    def usage(self) -> Iterator[Row]:
+        """Usage rows with their dimensions spelled out, rows of zeros left out."""
+
+    async def close(self) -> None: ...
+
+
+Row = tuple[object, ...]
+
+
+class DoorChange(Struct, frozen=True, kw_only=True):
+    """A refold of one run: the row, letters and journal before and after, and what that does to usage.
+
+    ``before`` is the row's body as it was read, ``before_letters`` the offsets of the run's letters as they were read.
+    """
+
+    partition: int
+    run_id: str
+    before: bytes | None
+    before_letters: Sequence[int]
+    changes: Changes
