@@ -1,5 +1,6 @@
-"""The language of runfold, which other teams read: the events, the Run that people read, and the codec between bytes
-and events. Imports msgspec alone. What is named here is public and changes by addition only.
+"""The language of runfold, which other teams read: events, the Run that people read, and the codec between them and bytes.
+
+Imports msgspec alone. What is named here is public and changes by addition only.
 """
 
 from __future__ import annotations

@@ -74,7 +74,9 @@ class Codec:
         self._encode_json = msgspec.json.Encoder().encode
         self._finish: dict[type, Callable[[Any], Event]] = {}
         for struct in event_types:
-            if names := _free_fields(struct):
+            if struct is RunRequiresAction:
+                self._finish[struct] = _check_action
+            elif names := _free_fields(struct):
                 self._finish[struct] = _free_field_check(names)
         for step in upcasters:
             self._finish[step.old] = self._upcast_by(step.upcast)
@@ -185,33 +187,38 @@ def _is_free(kind: inspect.Type) -> bool:
 
 
 def _free_field_check(names: tuple[str, ...]) -> Callable[[Any], Event]:
-    values_of = attrgetter(*names, "run_id")  # of one name alone it would give no tuple
+    values_of = attrgetter(*names, "approximate")  # of one name alone it would give no tuple
 
     def finish(event: Event) -> Event:
-        if not are_json(values_of(event)):
+        values = values_of(event)
+        if any(values) and not are_json(values):
             at_fault = next(name for name in names if not are_json([getattr(event, name)]))
-            raise _NotAnEventError(
-                f"{at_fault} holds what JSON cannot express, or is nested more than {MOST_NESTED} deep"
-            )
-        if isinstance(event, RunRequiresAction):
-            _check_action(event.required_action)
+            raise _NotAnEventError(f"{at_fault} holds what JSON cannot express, or more than {MOST_NESTED} levels")
         return event
 
     return finish
 
 
-def _check_action(action: dict[str, Any]) -> None:
+def _check_action(event: RunRequiresAction) -> Event:
     """Hold ``required_action`` to the contract of the Run, which clients read by these names."""
+    action = event.required_action
+    if not are_json((action,)):
+        raise _NotAnEventError(f"required_action holds what JSON cannot express, or more than {MOST_NESTED} levels")
     if action.get("type", "submit_tool_outputs") != "submit_tool_outputs":
         raise _NotAnEventError('required_action.type is not "submit_tool_outputs"')
-    outputs = action.get("submit_tool_outputs", {})
+    outputs = action.get("submit_tool_outputs", _NOTHING)
     if type(outputs) is not dict:
         raise _NotAnEventError("required_action.submit_tool_outputs is no object")
-    calls = outputs.get("tool_calls", [])
-    if type(calls) is not list or not all(type(call) is dict for call in calls):
-        raise _NotAnEventError("required_action.submit_tool_outputs.tool_calls is no array of objects")
+    calls = outputs.get("tool_calls", ())
+    if type(calls) not in (list, tuple):
+        raise _NotAnEventError("required_action.submit_tool_outputs.tool_calls is no array")
+    for call in calls:
+        if type(call) is not dict:
+            raise _NotAnEventError("required_action.submit_tool_outputs.tool_calls holds what is no object")
+    return event
 
 
+_NOTHING: dict[str, Any] = {}
 _DEFAULT = Codec()
 decode = _DEFAULT.decode
 encode = _DEFAULT.encode

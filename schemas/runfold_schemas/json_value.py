@@ -16,29 +16,31 @@ MOST_NESTED = 100
 _PLAIN = frozenset({str, int, bool, type(None)})
 
 
-def are_json(values: Iterable[Any]) -> bool:  # noqa: C901 - one loop: calls would double what it costs
+def are_json(values: Iterable[Any]) -> bool:
     """Tell whether JSON can express all values: string keys, finite numbers, no bytes or extension types, not too deep."""
-    level = [value for value in values if value and type(value) is not str]
-    if not level:
-        return True
-    for _ in range(MOST_NESTED + 1):
-        deeper: list[Any] = []
-        for value in level:
-            kind = type(value)
-            if kind is dict:
-                for key, item in value.items():
-                    if type(key) is not str:
-                        return False
-                    if type(item) not in _PLAIN:
-                        deeper.append(item)
-            elif kind is list:
-                deeper += value
-            elif kind is float:
-                if not isfinite(value):
+    found = list(filter(None, values))
+    for value in found:  # which grows while it is walked
+        kind = type(value)
+        if kind is dict:
+            for key, item in value.items():
+                if type(key) is not str:
                     return False
-            elif kind not in _PLAIN:
+                if type(item) not in _PLAIN:
+                    found.append(item)
+        elif kind is list:
+            found += value
+        elif kind is float:
+            if not isfinite(value):
                 return False
-        if not deeper:
-            return True
-        level = deeper
-    return False
+        elif kind not in _PLAIN:
+            return False
+    return len(found) <= MOST_NESTED or _depth(values) <= MOST_NESTED
+
+
+def _depth(values: Iterable[Any]) -> int:
+    """How deep lists and objects stand in one another: only asked where there are enough of them to be too deep."""
+    depth = 0
+    while level := [value for value in values if type(value) in (dict, list)]:
+        depth += 1
+        values = [item for value in level for item in (value.values() if type(value) is dict else value)]
+    return depth
