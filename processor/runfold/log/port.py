@@ -99,9 +99,7 @@ class LogSource(Protocol):
     def position(self, partition: int) -> int:
         """The next offset to read of an assigned partition."""
 
-    def read(
-        self, partition: int, *, begin: int, end: int, key: bytes | None = None
-    ) -> AsyncIterator[list[Record]]:
+    def read(self, partition: int, *, begin: int, end: int, key: bytes | None = None) -> AsyncIterator[list[Record]]:
         """Records of one partition with begin <= offset < end, in lists, whatever is assigned; of one key, if given."""
 
 
