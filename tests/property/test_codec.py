@@ -1,0 +1,53 @@
+"""Properties of the codec: what goes in comes out on both wires, and no bytes whatever make it raise."""
+
+from __future__ import annotations
+
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runfold_schemas import Event, Malformed, Unknown, decode, encode, encode_json
+from runfold_schemas.testing import broken, random_bytes, random_event
+
+randoms = st.randoms(use_true_random=False)
+
+
+@given(randoms)
+def test_both_wires_give_back_the_event(rng: Random) -> None:
+    """An event encoded as MessagePack or as JSON decodes to an equal event."""
+    event = random_event(rng)
+    assert decode(encode(event)) == event
+    assert decode(encode_json(event)) == event
+
+
+@given(randoms)
+def test_encoding_is_stable(rng: Random) -> None:
+    """An event that has passed through a codec has the same bytes as before."""
+    value = encode(random_event(rng))
+    assert encode(decode(value)) == value
+
+
+@given(st.binary(max_size=200))
+def test_random_bytes_never_raise(value: bytes) -> None:
+    """Whatever the bytes, the answer is an event, unknown or malformed."""
+    assert isinstance(decode(value), (Event, Unknown, Malformed))
+
+
+@given(randoms)
+def test_mutated_events_never_raise(rng: Random) -> None:
+    """An event broken in any number of places is answered, and what still counts as an event is one on both wires."""
+    value = random_bytes(rng)
+    answer = decode(value)
+    assert isinstance(answer, (Event, Unknown, Malformed))
+    if isinstance(answer, Event):
+        assert decode(encode(answer)) == answer
+        assert decode(encode_json(answer)) == answer
+
+
+def test_five_thousand_broken_values_are_all_answered() -> None:
+    """Breaking a valid value thousands of times over never makes the codec raise."""
+    rng = Random(20260826)
+    for _ in range(5_000):
+        value = broken(encode(random_event(rng)), rng)
+        assert isinstance(decode(value), (Event, Unknown, Malformed))
