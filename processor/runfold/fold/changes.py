@@ -39,7 +39,7 @@ class RunChange(NamedTuple):
     """A run's row as it is to be written. ``handle`` is 0 for a run the store does not have yet.
 
     All columns but the handle follow from ``body``; they stand beside it so that stores can look by them.
-    ``created_at`` is in Unix seconds. ``flags`` is :class:`runfold.fold.state.Flag`. ``minute`` and ``final_timestamp``
+    ``created_at`` is in Unix seconds. ``flags`` is :class:`runfold.fold.outcome.Flag`. ``minute`` and ``final_timestamp``
     are None until the run has become final.
     """
 

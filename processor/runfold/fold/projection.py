@@ -1,0 +1,62 @@
+"""The Run that people read, from a run's state. Everything here is looks: nothing decides, nothing is remembered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import structs, to_builtins
+
+from runfold.fold.state import RunState
+from runfold_schemas.events import RunCreated
+from runfold_schemas.run import Run, RunStatus
+
+_SETTINGS = (
+    "temperature",
+    "top_p",
+    "reasoning_effort",
+    "max_completion_tokens",
+    "max_prompt_tokens",
+    "truncation_strategy",
+    "response_format",
+    "tool_choice",
+    "parallel_tool_calls",
+    "tool_resources",
+)
+_COMPLETED = (RunStatus.COMPLETED, RunStatus.INCOMPLETE)
+_NOBODY = RunCreated(run_id="", thread_id="")
+
+
+def run_of(state: RunState) -> Run:
+    """The Run as it stands. What ``created`` has not told is ``""``, ``[]``, ``{}`` or null, by the contract's type."""
+    created = state.created or _NOBODY
+    status = RunStatus(state.status)
+    ended_at = None if state.ended_at is None else state.ended_at // 1000
+    return Run(
+        id=state.run_id,
+        created_at=state.created_at,
+        thread_id=state.thread_id,
+        assistant_id=created.assistant_id,
+        status=status.wire,
+        started_at=None if state.started_at is None else state.started_at // 1000,
+        expires_at=created.expires_at if ended_at is None else None,
+        cancelled_at=ended_at if status is RunStatus.CANCELLED else None,
+        failed_at=ended_at if status is RunStatus.FAILED else None,
+        completed_at=ended_at if status in _COMPLETED else None,
+        required_action=state.required_action,
+        last_error=state.last_error,
+        model=created.model,
+        instructions=created.instructions,
+        tools=created.tools,
+        metadata=created.metadata if state.metadata is None else state.metadata,
+        incomplete_details=state.incomplete_details,
+        usage=state.usage,
+        **{name: getattr(created, name) for name in _SETTINGS},
+    )
+
+
+def project(state: RunState) -> dict[str, Any]:
+    """The Run as a JSON-able dictionary, with what publishers told beyond the contract (``extra``) beside it."""
+    run: dict[str, Any] = to_builtins(structs.asdict(run_of(state)))
+    if state.created is not None and state.created.extra:
+        return {**to_builtins(state.created.extra), **run}
+    return run

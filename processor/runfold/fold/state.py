@@ -1,0 +1,169 @@
+"""What the fold remembers of a run: the one thing a store keeps in a run's row, encoded by :func:`encode_state`.
+
+The order of the fields is the order in which they are stored: append at the end, with a default, and never reorder.
+Times are in Unix milliseconds. Nothing here names a store's own keys, so that the same log gives the same bytes anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from msgspec import Struct, field, msgpack
+from xxhash import xxh3_64_intdigest
+
+from runfold.fold.outcome import Flag
+from runfold.fold.table import Entry
+from runfold.fold.usage import Booking
+from runfold_schemas.events import JsonObject, RunCreated, Usage
+
+NAMELESS = -1
+MOST_JUMP = 10_000
+
+
+class Source(Struct, array_like=True, gc=False):
+    """Who published, as far as order needs it. A source that counts anew gets a second entry: its order starts afresh.
+
+    ``name`` is a hash; ``last`` the highest number seen; ``missing`` the ranges below it not seen yet, both ends included.
+    ``modified`` and ``corrected`` are the order (sequence or 0, time) of the newest of each that was applied.
+    """
+
+    name: int
+    last: int = 0
+    missing: list[tuple[int, int]] = field(default_factory=list)
+    counted_anew: bool = False
+    modified: tuple[int, int] | None = None
+    corrected: tuple[int, int] | None = None
+
+
+class RunState(Struct, array_like=True, gc=False):
+    """One run. The fold owns the state it is given and changes it in place; what was encoded before is not affected.
+
+    ``marks`` holds 12 bytes for each event: 8 of a hash of its id, 4 of a hash of its content. ``metadata`` is what a
+    modified told, None before any did. ``told_at_end`` says whether metadata was known when the run became final.
+    """
+
+    run_id: str
+    thread_id: str
+    first_at: int
+    created: RunCreated | None = None
+    status: int = 0
+    started_at: int | None = None
+    ended_at: int | None = None
+    required_action: JsonObject | None = None
+    last_error: JsonObject | None = None
+    incomplete_details: JsonObject | None = None
+    usage: Usage | None = None
+    usage_corrected: bool = False
+    metadata: JsonObject | None = None
+    told_at_end: bool = False
+    flags: int = 0
+    marks: bytes = b""
+    timeline: list[Entry] = field(default_factory=list)
+    sources: list[Source] = field(default_factory=list)
+    booked: Booking | None = None
+    first_offset: int = -1
+    last_offset: int = -1
+    final_offset: int | None = None
+    final_timestamp: int | None = None
+
+    @property
+    def created_at(self) -> int:
+        """Unix seconds: the time of ``created``, or the first known time while that has not come."""
+        return self.first_at // 1000
+
+    def missing(self) -> Iterator[tuple[int, int, int]]:
+        """Ranges of numbers that have not come: (hash of the source's name, first, last)."""
+        for source in self.sources:
+            for first, last in source.missing:
+                yield source.name, first, last
+
+
+encode_state = msgpack.Encoder().encode
+decode_state = msgpack.Decoder(RunState).decode
+
+_MOST_NAMES = 10_000
+_names: dict[str, int] = {}
+
+
+def hash_of_source(name: str) -> int:
+    """64 bits of a hash of a source's name, remembered for the few names that are in use at a time."""
+    hashed = _names.get(name)
+    if hashed is None:
+        if len(_names) >= _MOST_NAMES:
+            _names.clear()
+        hashed = _names[name] = xxh3_64_intdigest(name.encode())
+    return hashed
+
+
+def number_seen(state: RunState, name: str | None, sequence: int | None) -> None:
+    """Mark a number that came with a record that is not folded itself (a duplicate, a conflict, a dead letter).
+
+    Only folded events make a source count anew, or mark numbers of one that has.
+    """
+    if name is None or sequence is None:
+        return
+    hashed = hash_of_source(name)
+    source = _newest(state.sources, hashed)
+    if source is None:
+        if sequence > MOST_JUMP:
+            return
+        source = Source(hashed)
+        state.sources.append(source)
+    if not source.counted_anew and sequence - source.last <= MOST_JUMP:
+        _take(state, source, sequence)
+
+
+def number_folded(state: RunState, name: str | None, sequence: int | None) -> int:
+    """Mark the number of an event that is folded now; returns the index of its source in ``state.sources``."""
+    if name is None:
+        return NAMELESS
+    hashed = hash_of_source(name)
+    sources = state.sources
+    index = len(sources) - 1
+    while index >= 0 and sources[index].name != hashed:
+        index -= 1
+    if index < 0:
+        index = len(sources)
+        sources.append(Source(hashed))
+    if sequence is None:
+        return index
+    source = sources[index]
+    if sequence == source.last + 1:
+        source.last = sequence
+        return index
+    if sequence - source.last > MOST_JUMP or not _take(state, source, sequence):
+        source.missing = []
+        sources.append(Source(hashed, sequence, counted_anew=True))
+        state.flags |= int(Flag.RECOUNTED)
+        _flag_missing(state)
+        return len(sources) - 1
+    return index
+
+
+def _newest(sources: list[Source], hashed: int) -> Source | None:
+    return next((source for source in reversed(sources) if source.name == hashed), None)
+
+
+def _take(state: RunState, source: Source, sequence: int) -> bool:
+    """Mark one number as seen, opening or closing gaps; False where it had been seen before."""
+    if sequence > source.last:
+        if sequence > source.last + 1:
+            source.missing.append((source.last + 1, sequence - 1))
+        source.last = sequence
+    else:
+        for place, (first, last) in enumerate(source.missing):
+            if first <= sequence <= last:
+                around = ((first, sequence - 1), (sequence + 1, last))
+                source.missing[place : place + 1] = [gap for gap in around if gap[0] <= gap[1]]
+                break
+        else:
+            return False
+    _flag_missing(state)
+    return True
+
+
+def _flag_missing(state: RunState) -> None:
+    if any(source.missing for source in state.sources):
+        state.flags |= int(Flag.MISSING)
+    else:
+        state.flags &= ~int(Flag.MISSING)
