@@ -17,6 +17,7 @@ from msgspec import Struct, inspect
 
 from runfold_schemas.events import EVENT_TYPES, Event, RunRequiresAction
 from runfold_schemas.json_value import MOST_NESTED, are_json
+from runfold_schemas.lean import LEAN_EVENT_TYPES, LeanRunCreated, check_lean
 from runfold_schemas.upcast import UPCASTERS, Upcaster, check_chain, tag_of
 
 UNREADABLE = (msgspec.MsgspecError, ValueError, TypeError, IndexError, OverflowError, RecursionError, MemoryError)
@@ -76,6 +77,8 @@ class Codec:
         for struct in event_types:
             if struct is RunRequiresAction:
                 self._finish[struct] = _check_action
+            elif struct is LeanRunCreated:
+                self._finish[struct] = check_lean
             elif names := _free_fields(struct):
                 self._finish[struct] = _free_field_check(names)
         for step in upcasters:
@@ -223,3 +226,5 @@ _DEFAULT = Codec()
 decode = _DEFAULT.decode
 encode = _DEFAULT.encode
 encode_json = _DEFAULT.encode_json
+decode_lean = Codec(LEAN_EVENT_TYPES).decode
+"""As :func:`decode`, but a ``created`` comes as :class:`runfold_schemas.lean.LeanRunCreated`: for the fold."""

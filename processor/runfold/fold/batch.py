@@ -15,8 +15,8 @@ from runfold.fold.record import Record, hash_of_record
 from runfold.fold.rules import DEFAULT_RULES, Rules
 from runfold.fold.run import fold, rebook
 from runfold.fold.state import RunState, decode_state, encode_state, number_seen
-from runfold.fold.usage import Booking, differences, dimensions_of
-from runfold_schemas.codec import decode as decode_event
+from runfold.fold.usage import Booking, differences
+from runfold_schemas.codec import decode_lean
 from runfold_schemas.events import Event
 
 Watch = Callable[[Record, Event | None, RunState | None, Verdict], None]
@@ -35,7 +35,7 @@ class PartitionFold:
         partition: int,
         *,
         rules: Rules = DEFAULT_RULES,
-        decode: Decode = decode_event,
+        decode: Decode = decode_lean,
         set_aside: Mapping[int, str] | None = None,
         most_runs: int = 20_000,
         watch: Watch | None = None,
@@ -124,14 +124,14 @@ class PartitionFold:
     def _write_runs(self, changes: Changes) -> None:
         handles = self._handles
         for key in self._touched:
-            changes.runs.append(row_of(self.partition, handles.get(key, 0), self._runs[key], self._rules))
+            changes.runs.append(row_of(self.partition, handles.get(key, 0), self._runs[key]))
 
     def _reject(self, record: Record, rejection: Rejection, state: RunState | None, changes: Changes) -> None:
         self._letter(record, rejection, changes)
         if state is not None and rejection.sequence is not None:
             before = state.booked
             number_seen(state, rejection.source, rejection.sequence)
-            rebook(state, self._rules)
+            rebook(state)
             self._touched[state.run_id.encode()] = None
             if state.booked is not before:
                 self._book(record, state, before, changes)
@@ -176,7 +176,7 @@ class PartitionFold:
             )
 
 
-def row_of(partition: int, handle: int, state: RunState, rules: Rules) -> RunChange:
+def row_of(partition: int, handle: int, state: RunState) -> RunChange:
     """A run's row, as stores write it."""
     booked = state.booked
     return RunChange(
@@ -187,7 +187,7 @@ def row_of(partition: int, handle: int, state: RunState, rules: Rules) -> RunCha
         state.status,
         state.first_at // 1000,
         state.flags,
-        dimensions_of(state, rules),
+        state.dimensions,
         None if booked is None else booked.bucket.minute,
         state.final_timestamp,
         encode_state(state),

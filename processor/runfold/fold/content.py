@@ -6,6 +6,7 @@ Marks are made of these, so what is hashed here, and how, can never change witho
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
@@ -14,50 +15,47 @@ from xxhash import xxh3_64_digest, xxh32_digest
 
 from runfold_schemas.events import (
     Event,
+    RunCancelled,
     RunCancelling,
-    RunCreated,
+    RunCompleted,
     RunEnded,
+    RunExpired,
+    RunFailed,
+    RunIncomplete,
     RunInProgress,
     RunModified,
     RunQueued,
     RunRequiresAction,
     RunUsageCorrected,
 )
+from runfold_schemas.lean import ABSENT, RAW_FIELDS, LeanRunCreated, canonical, created_of_bytes
 
 MARK = 12
 """Bytes of a mark: 8 of the id's hash, then 4 of the content's."""
 
-_PLAIN: dict[type[Event], str] = {RunQueued: "q", RunInProgress: "p", RunCancelling: "c"}
-_SAID = (
-    "thread_id",
-    "assistant_id",
-    "model",
-    "instructions",
-    "tools",
+_SETTINGS = (
     "temperature",
     "top_p",
     "max_prompt_tokens",
     "max_completion_tokens",
+    "parallel_tool_calls",
+    "reasoning_effort",
     "truncation_strategy",
     "response_format",
     "tool_choice",
-    "parallel_tool_calls",
-    "reasoning_effort",
     "tool_resources",
 )
-_said = attrgetter(*_SAID)
+_SAID = ("thread_id", "assistant_id", "model", "instructions", "tools", *_SETTINGS)
+_plain_said = attrgetter(*(name for name in _SAID if name not in RAW_FIELDS))
+_RAW_SAID = tuple(name for name in _SAID if name in RAW_FIELDS)
+_raw_said = attrgetter(*_RAW_SAID)
+_NULL = b"\xc0"
 _encode = msgpack.Encoder(order="deterministic").encode
 
 
 def mark_of(event: Event) -> tuple[bytes, bytes]:
     """The two halves of an event's mark."""
-    plain = _PLAIN.get(type(event))
-    if plain is not None:
-        doubt = "~" if event.approximate else "="
-        content = f"{plain}{doubt}{event.occurred_at}{event.thread_id}".encode()
-    else:
-        content = _encode(_content(event))
-    return xxh3_64_digest(event.id.encode()), xxh32_digest(content)
+    return xxh3_64_digest(event.id.encode()), xxh32_digest(_CONTENT[type(event)](event))
 
 
 def find_mark(marks: bytes, hashed: bytes) -> int:
@@ -70,22 +68,53 @@ def find_mark(marks: bytes, hashed: bytes) -> int:
     return place
 
 
-def differing_fields(first: RunCreated, second: RunCreated) -> list[str]:
-    """Names of the fields in which two ``created`` of one run contradict each other."""
-    return [name for name in _SAID if getattr(first, name) != getattr(second, name)]
+def differing_fields(created: bytes, second: bytes) -> list[str]:
+    """Names of the fields in which two ``created`` of one run contradict each other: thread, assistant and settings."""
+    one, other = created_of_bytes(created), created_of_bytes(second)
+    return [name for name in _SAID if getattr(one, name) != getattr(other, name)]
 
 
-def _content(event: Event) -> tuple[Any, ...]:
-    if isinstance(event, RunCreated):
-        return ("created", *_said(event))
-    told: tuple[Any, ...]
-    if isinstance(event, RunEnded):
-        told = (event.usage, event.last_error, event.incomplete_details)
-    elif isinstance(event, RunRequiresAction):
-        told = (event.required_action,)
-    elif isinstance(event, RunModified):
-        told = (event.metadata,)
-    else:
-        assert isinstance(event, RunUsageCorrected)
-        told = (event.usage, event.reason)
-    return (type(event).__name__, event.thread_id, event.occurred_at, event.approximate, *told)
+def _plain(letter: str) -> Callable[[Event], bytes]:
+    def content(event: Event) -> bytes:
+        doubt = "~" if event.approximate else "="
+        return f"{letter}{doubt}{event.occurred_at}{event.thread_id}".encode()
+
+    return content
+
+
+def _ended(letter: str) -> Callable[[RunEnded], bytes]:
+    def content(event: RunEnded) -> bytes:
+        told = (letter, event.approximate, event.occurred_at, event.thread_id, event.usage)
+        if event.last_error is None and event.incomplete_details is None:
+            return _encode(told)
+        return _encode((*told, event.last_error, event.incomplete_details))
+
+    return content
+
+
+def _with(letter: str, *names: str) -> Callable[[Event], bytes]:
+    told = attrgetter("approximate", "occurred_at", "thread_id", *names)
+    return lambda event: _encode((letter, *told(event)))
+
+
+def _created(event: LeanRunCreated) -> bytes:
+    told = [
+        _NULL if raw is ABSENT else canonical(name, raw) for name, raw in zip(_RAW_SAID, _raw_said(event), strict=True)
+    ]
+    return _encode((_plain_said(event), told))
+
+
+_CONTENT: dict[type[Event], Callable[[Any], bytes]] = {
+    LeanRunCreated: _created,
+    RunQueued: _plain("q"),
+    RunInProgress: _plain("p"),
+    RunCancelling: _plain("c"),
+    RunRequiresAction: _with("r", "required_action"),
+    RunModified: _with("m", "metadata"),
+    RunUsageCorrected: _with("u", "usage", "reason"),
+    RunCancelled: _ended("x"),
+    RunFailed: _ended("f"),
+    RunCompleted: _ended("d"),
+    RunIncomplete: _ended("i"),
+    RunExpired: _ended("e"),
+}

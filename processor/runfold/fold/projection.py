@@ -8,6 +8,7 @@ from msgspec import structs, to_builtins
 
 from runfold.fold.state import RunState
 from runfold_schemas.events import RunCreated
+from runfold_schemas.lean import created_of_bytes
 from runfold_schemas.run import Run, RunStatus
 
 _SETTINGS = (
@@ -28,7 +29,7 @@ _NOBODY = RunCreated(run_id="", thread_id="")
 
 def run_of(state: RunState) -> Run:
     """The Run as it stands. What ``created`` has not told is ``""``, ``[]``, ``{}`` or null, by the contract's type."""
-    created = state.created or _NOBODY
+    created = _NOBODY if state.created is None else created_of_bytes(state.created)
     status = RunStatus(state.status)
     ended_at = None if state.ended_at is None else state.ended_at // 1000
     return Run(
@@ -57,6 +58,5 @@ def run_of(state: RunState) -> Run:
 def project(state: RunState) -> dict[str, Any]:
     """The Run as a JSON-able dictionary, with what publishers told beyond the contract (``extra``) beside it."""
     run: dict[str, Any] = to_builtins(structs.asdict(run_of(state)))
-    if state.created is not None and state.created.extra:
-        return {**to_builtins(state.created.extra), **run}
-    return run
+    extra = {} if state.created is None else created_of_bytes(state.created).extra
+    return {**extra, **run}

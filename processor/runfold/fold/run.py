@@ -25,7 +25,7 @@ from runfold.fold.outcome import (
     Verdict,
 )
 from runfold.fold.rules import DEFAULT_RULES, Rules
-from runfold.fold.state import NAMELESS, RunState, number_folded, number_seen
+from runfold.fold.state import RunState, number_folded, number_seen
 from runfold.fold.table import (
     APPROXIMATE,
     END,
@@ -33,14 +33,15 @@ from runfold.fold.table import (
     FIRST_END,
     IN_PROGRESS,
     OUTCOMES,
+    QUEUED,
     REPLACE,
     REQUIRES_ACTION,
     RESTART,
     TABLE,
-    Entry,
     walk,
 )
-from runfold.fold.usage import book
+from runfold.fold.timeline import NAMELESS, SIZE, entries, older, pack, place_of
+from runfold.fold.usage import Dimensions, book, named_in
 from runfold_schemas.events import (
     Event,
     RunCancelled,
@@ -57,6 +58,7 @@ from runfold_schemas.events import (
     RunRequiresAction,
     RunUsageCorrected,
 )
+from runfold_schemas.lean import LeanRunCreated, bytes_of_created, created_of_bytes, lean_of
 from runfold_schemas.run import RunStatus
 
 INCOMPLETE, SECOND_END, THREAD, CONFLICTED, CROWDED = (
@@ -82,8 +84,11 @@ def fold(state: RunState | None, event: Event, rules: Rules = DEFAULT_RULES) -> 
     A :class:`Rejection` is the verdict on an event that contradicts the run's ``created``, or is one too many; it leaves
     the run as it was but for the event's number, which is marked as seen.
     """
+    if type(event) is RunCreated:
+        event = lean_of(event)
     if state is None:
-        state = RunState(event.run_id, event.thread_id, event.occurred_at, flags=INCOMPLETE)
+        at = event.occurred_at
+        state = RunState(event.run_id, event.thread_id, at, at, flags=INCOMPLETE)
     identity, content = mark_of(event)
     known = find_mark(state.marks, identity)
     verdict: Verdict
@@ -95,27 +100,28 @@ def fold(state: RunState | None, event: Event, rules: Rules = DEFAULT_RULES) -> 
         verdict = rejection
     else:
         state.marks += identity + content
-        verdict = _take(state, event)
-    rebook(state, rules)
+        verdict = _take(state, event, rules)
+    if state.ended_at is not None:
+        rebook(state)
     return state, verdict
 
 
-def rebook(state: RunState, rules: Rules) -> None:
+def rebook(state: RunState) -> None:
     """Book what a run that has ended adds to usage; ``state.booked`` stays the same object where nothing moved."""
     if state.ended_at is not None:
-        booking = book(state, rules)
+        booking = book(state)
         if booking != state.booked:
             state.booked = booking
 
 
-def _take(state: RunState, event: Event) -> Outcome:
+def _take(state: RunState, event: Event, rules: Rules) -> Outcome:
     """Fold an event that is new to the run."""
     source = number_folded(state, event.source, event.sequence)
     if event.thread_id != state.thread_id:
         state.flags |= THREAD
     if state.flags & INCOMPLETE and event.occurred_at < state.first_at:
         state.first_at = event.occurred_at
-    return _EFFECTS[type(event)](state, event, source)
+    return _EFFECTS[type(event)](state, event, source, rules)
 
 
 def _again(state: RunState, content: bytes, known: int) -> Outcome:
@@ -126,8 +132,8 @@ def _again(state: RunState, content: bytes, known: int) -> Outcome:
 
 
 def _reject(state: RunState, event: Event, rules: Rules) -> Rejection | None:
-    if type(event) is RunCreated and state.created is not None:
-        differing = differing_fields(state.created, event)
+    if type(event) is LeanRunCreated and state.created is not None:
+        differing = differing_fields(state.created, bytes_of_created(event))
         if differing:
             detail = f"the run was created before, with another {', '.join(differing)}"
             return Rejection(reason=SECOND_CREATED, detail=detail)
@@ -149,36 +155,49 @@ def _reject_crowd(state: RunState, event: Event, count: int, rules: Rules) -> Re
     return Rejection(reason=TOO_MANY_EVENTS, detail=detail)
 
 
-def _created(state: RunState, event: RunCreated, _source: int) -> Outcome:
-    """``created`` stands before the whole timeline, whenever it comes; metadata that a modified told earlier stays."""
+def _created(state: RunState, event: LeanRunCreated, _source: int, rules: Rules) -> Outcome:
+    """``created`` stands before the whole timeline, whenever it comes; metadata that a modified told earlier stays.
+
+    It alone moves the dimensions of a run that has ended: all but what a modified had told by then.
+    """
     if state.created is not None:
         return UNCHANGED
-    state.created = event
+    state.created = bytes_of_created(event)
     state.first_at = event.occurred_at
     state.thread_id = event.thread_id
     state.flags &= ~INCOMPLETE
+    told = state.metadata is not None if state.ended_at is None else state.told_at_end
+    named = state.dimensions[2:] if told else named_in(event.metadata, rules)
+    state.dimensions = Dimensions(event.model, event.assistant_id, *named)
+    if state.timeline:
+        _rewalk(state, 0)
+    else:
+        state.since = event.occurred_at
     return APPLIED
 
 
-def _modified(state: RunState, event: RunModified, source: int) -> Outcome:
+def _modified(state: RunState, event: RunModified, source: int, rules: Rules) -> Outcome:
     order = (event.sequence or 0, event.occurred_at)
     if source != NAMELESS:
         publisher = state.sources[source]
-        if publisher.modified is not None and _older(order, publisher.modified):
+        if publisher.modified is not None and older(order, publisher.modified):
             return STALE
         publisher.modified = order
     told = state.metadata
     if told is None and state.created is not None:
-        told = state.created.metadata
+        told = created_of_bytes(state.created).metadata
     state.metadata = event.metadata
+    if state.ended_at is None:
+        model, assistant = state.dimensions[:2]
+        state.dimensions = Dimensions(model, assistant, *named_in(event.metadata, rules))
     return UNCHANGED if told == event.metadata else APPLIED
 
 
-def _usage_corrected(state: RunState, event: RunUsageCorrected, source: int) -> Outcome:
+def _usage_corrected(state: RunState, event: RunUsageCorrected, source: int, _rules: Rules) -> Outcome:
     order = (event.sequence or 0, event.occurred_at)
     if source != NAMELESS:
         publisher = state.sources[source]
-        if publisher.corrected is not None and _older(order, publisher.corrected):
+        if publisher.corrected is not None and older(order, publisher.corrected):
             return STALE
         publisher.corrected = order
     same = state.usage == event.usage
@@ -186,20 +205,21 @@ def _usage_corrected(state: RunState, event: RunUsageCorrected, source: int) -> 
     return UNCHANGED if same else APPLIED
 
 
-def _status_told(state: RunState, event: Event, source: int) -> Outcome:
+def _status_told(state: RunState, event: Event, source: int, _rules: Rules) -> Outcome:
     """A status that is not an end: at the end of the timeline, unless its source has already told newer ones."""
     status = STATUS_OF[type(event)]
     at = event.occurred_at
     sequence = 0 if source == NAMELESS else event.sequence or 0
-    entry = (source, sequence, at, status | APPROXIMATE if event.approximate else status)
+    fact = pack(source, status | APPROXIMATE if event.approximate else status, sequence, at)
     timeline = state.timeline
-    place = _place(timeline, entry)
+    place = place_of(timeline, source=source, order=(sequence, at))
     if place < len(timeline):
-        return _insert(state, place, entry)
-    timeline.append(entry)
+        state.timeline = timeline[:place] + fact + timeline[place:]
+        return _rewalk(state, place // SIZE)
+    state.timeline = timeline + fact
     move = TABLE[state.status][status]
     if move == ENTER:
-        state.status = status
+        _enter(state, status, event)
         if status == IN_PROGRESS:
             state.started_at = at
         state.required_action = event.required_action if type(event) is RunRequiresAction else None
@@ -213,16 +233,15 @@ def _status_told(state: RunState, event: Event, source: int) -> Outcome:
     return OUTCOMES[move]
 
 
-def _ended(state: RunState, event: RunEnded, source: int) -> Outcome:
+def _ended(state: RunState, event: RunEnded, source: int, _rules: Rules) -> Outcome:
     """The first terminal event in the log is the end, wherever it stands; a later one can only fill an unknown usage."""
     status = STATUS_OF[type(event)]
     first = state.ended_at is None
     code = status | (END if first else 0) | (APPROXIMATE if event.approximate else 0)
     sequence = 0 if source == NAMELESS else event.sequence or 0
-    entry = (source, sequence, event.occurred_at, code)
-    place = _place(state.timeline, entry)
-    at_end = place == len(state.timeline)
-    state.timeline.insert(place, entry)
+    timeline = state.timeline
+    place = place_of(timeline, source=source, order=(sequence, event.occurred_at))
+    state.timeline = timeline[:place] + pack(source, code, sequence, event.occurred_at) + timeline[place:]
     if state.usage is None:
         state.usage = event.usage
     if not first:
@@ -231,54 +250,39 @@ def _ended(state: RunState, event: RunEnded, source: int) -> Outcome:
         return LATE
     state.ended_at = event.occurred_at
     state.last_error, state.incomplete_details = event.last_error, event.incomplete_details
-    state.told_at_end = state.created is not None or state.metadata is not None
+    state.told_at_end = state.metadata is not None
     state.required_action = None
-    if at_end:
-        state.status = status
-    else:
-        _rewalk(state, place)
-    return APPLIED
+    if place == len(timeline):
+        _enter(state, status, event)
+        return APPLIED
+    return _rewalk(state, place // SIZE)
 
 
-def _older(order: tuple[int, int], than: tuple[int, int]) -> bool:
-    """By number where both have one, else by time."""
-    return order[0] < than[0] if order[0] and than[0] else order[1] < than[1]
-
-
-def _place(timeline: list[Entry], entry: Entry) -> int:
-    """Where an entry belongs: at the end, or directly before the first newer fact of its own source."""
-    source = entry[0]
-    if source == NAMELESS:
-        return len(timeline)
-    order = (entry[1], entry[2])
-    for other in reversed(timeline):
-        if other[0] == source:
-            if not _older(order, (other[1], other[2])):
-                return len(timeline)
-            break
-    else:
-        return len(timeline)
-    return next(
-        index for index, other in enumerate(timeline) if other[0] == source and _older(order, (other[1], other[2]))
-    )
-
-
-def _insert(state: RunState, place: int, entry: Entry) -> Outcome:
-    """Put a late fact where it belongs, and let the table run over the timeline again."""
-    state.timeline.insert(place, entry)
-    return _rewalk(state, place)
+def _enter(state: RunState, status: int, event: Event) -> None:
+    """Change the status, and count the time spent in the one before. A walk over the timeline comes to the same."""
+    spent = event.occurred_at - state.since
+    if spent > 0:
+        if state.status == QUEUED:
+            state.queue_ms += spent
+        elif state.status == IN_PROGRESS:
+            state.run_ms += spent
+    state.status, state.since = status, event.occurred_at
+    if event.approximate:
+        state.exact = False
 
 
 def _rewalk(state: RunState, watch: int) -> Outcome:
-    walked = walk(state.timeline, created_at=state.first_at, watch=watch)
-    state.status, state.started_at = walked.status, walked.started_at
+    """Let the table run over the whole timeline again; the outcome is that of fact ``watch``."""
+    walked = walk(entries(state.timeline), created_at=state.first_at, watch=watch)
+    state.status, state.started_at, state.since = walked.status, walked.started_at, walked.since
+    state.queue_ms, state.run_ms, state.exact = walked.queue_ms, walked.run_ms, walked.exact
     if walked.status != REQUIRES_ACTION:
         state.required_action = None
     return walked.watched
 
 
 _EFFECTS: dict[type[Event], Callable[..., Outcome]] = {
-    RunCreated: _created,
+    LeanRunCreated: _created,
     RunModified: _modified,
     RunUsageCorrected: _usage_corrected,
     **{kind: _ended if status >= FIRST_END else _status_told for kind, status in STATUS_OF.items()},

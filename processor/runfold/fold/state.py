@@ -12,11 +12,10 @@ from msgspec import Struct, field, msgpack
 from xxhash import xxh3_64_intdigest
 
 from runfold.fold.outcome import Flag
-from runfold.fold.table import Entry
-from runfold.fold.usage import Booking
-from runfold_schemas.events import JsonObject, RunCreated, Usage
+from runfold.fold.timeline import NAMELESS
+from runfold.fold.usage import Booking, Dimensions
+from runfold_schemas.events import JsonObject, Usage
 
-NAMELESS = -1
 MOST_JUMP = 10_000
 
 
@@ -29,7 +28,7 @@ class Source(Struct, array_like=True, gc=False):
 
     name: int
     last: int = 0
-    missing: list[tuple[int, int]] = field(default_factory=list)
+    missing: tuple[tuple[int, int], ...] = ()
     counted_anew: bool = False
     modified: tuple[int, int] | None = None
     corrected: tuple[int, int] | None = None
@@ -38,16 +37,22 @@ class Source(Struct, array_like=True, gc=False):
 class RunState(Struct, array_like=True, gc=False):
     """One run. The fold owns the state it is given and changes it in place; what was encoded before is not affected.
 
-    ``marks`` holds 12 bytes for each event: 8 of a hash of its id, 4 of a hash of its content. ``metadata`` is what a
-    modified told, None before any did. ``told_at_end`` says whether metadata was known when the run became final.
+    ``created`` is the event as MessagePack (:func:`runfold_schemas.lean.created_of_bytes`). ``since`` is when the status
+    was entered, ``queue_ms`` and ``run_ms`` what was spent before it, all exact while ``exact``. ``metadata`` is what a
+    modified told, None before any did; ``told_at_end`` says whether one had when the run ended. ``marks`` holds 12 bytes
+    for each event: 8 of a hash of its id, 4 of a hash of its content. For ``timeline`` see :mod:`runfold.fold.timeline`.
     """
 
     run_id: str
     thread_id: str
     first_at: int
-    created: RunCreated | None = None
+    since: int
+    created: bytes | None = None
     status: int = 0
     started_at: int | None = None
+    queue_ms: int = 0
+    run_ms: int = 0
+    exact: bool = True
     ended_at: int | None = None
     required_action: JsonObject | None = None
     last_error: JsonObject | None = None
@@ -56,9 +61,10 @@ class RunState(Struct, array_like=True, gc=False):
     usage_corrected: bool = False
     metadata: JsonObject | None = None
     told_at_end: bool = False
+    dimensions: Dimensions = Dimensions()
     flags: int = 0
     marks: bytes = b""
-    timeline: list[Entry] = field(default_factory=list)
+    timeline: bytes = b""
     sources: list[Source] = field(default_factory=list)
     booked: Booking | None = None
     first_offset: int = -1
@@ -130,9 +136,8 @@ def number_folded(state: RunState, name: str | None, sequence: int | None) -> in
     source = sources[index]
     if sequence == source.last + 1:
         source.last = sequence
-        return index
-    if sequence - source.last > MOST_JUMP or not _take(state, source, sequence):
-        source.missing = []
+    elif sequence - source.last > MOST_JUMP or not _take(state, source, sequence):
+        source.missing = ()
         sources.append(Source(hashed, sequence, counted_anew=True))
         state.flags |= int(Flag.RECOUNTED)
         _flag_missing(state)
@@ -148,13 +153,14 @@ def _take(state: RunState, source: Source, sequence: int) -> bool:
     """Mark one number as seen, opening or closing gaps; False where it had been seen before."""
     if sequence > source.last:
         if sequence > source.last + 1:
-            source.missing.append((source.last + 1, sequence - 1))
+            source.missing = (*source.missing, (source.last + 1, sequence - 1))
         source.last = sequence
     else:
         for place, (first, last) in enumerate(source.missing):
             if first <= sequence <= last:
                 around = ((first, sequence - 1), (sequence + 1, last))
-                source.missing[place : place + 1] = [gap for gap in around if gap[0] <= gap[1]]
+                kept = tuple(gap for gap in around if gap[0] <= gap[1])
+                source.missing = source.missing[:place] + kept + source.missing[place + 1 :]
                 break
         else:
             return False

@@ -6,7 +6,7 @@ where it is marked as *the* end: the first terminal event in the log, wherever i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -20,13 +20,13 @@ CANCELLING = int(RunStatus.CANCELLING)
 FIRST_END = int(RunStatus.CANCELLED)
 STATUSES = len(RunStatus)
 
-# An entry's fourth number: the status in the low four bits, and these.
+# An entry's second number: the status in the low four bits, and these.
 STATUS_BITS = 15
 END = 16
 APPROXIMATE = 32
 
 Entry = tuple[int, int, int, int]
-"""A fact of a timeline: index of its source (-1: nameless), its sequence (0: none), time in ms, status and bits."""
+"""A fact of a timeline: index of its source, status and bits, sequence (0: none), time in ms."""
 
 
 class Move(IntEnum):
@@ -57,23 +57,27 @@ OUTCOMES: tuple[Outcome, ...] = (APPLIED, UNCHANGED, UNCHANGED, UNCHANGED, REFUS
 
 
 class Walked(NamedTuple):
-    """What a timeline comes to. ``queue_ms`` and ``run_ms`` are sums; ``exact`` says whether every time in them is."""
+    """What a timeline comes to. ``since`` is when the status was entered.
+
+    ``queue_ms`` and ``run_ms`` sum the times spent, negative ones taken for 0; ``exact`` says whether each is true.
+    """
 
     status: int
     started_at: int | None
+    since: int
     queue_ms: int
     run_ms: int
     exact: bool
     watched: Outcome
 
 
-def walk(timeline: Sequence[Entry], *, created_at: int, watch: int = -1) -> Walked:
-    """Run the table over a timeline of a run created at ``created_at`` (ms); ``watch`` is an index to tell the outcome of."""
+def walk(timeline: Iterable[Entry], *, created_at: int, watch: int = -1) -> Walked:
+    """Run the table over a timeline of a run created at ``created_at`` (ms); tells the outcome of fact ``watch``."""
     status, since, started = QUEUED, created_at, None
     spent = [0] * STATUSES
     exact = True
     watched: Outcome = LATE
-    for index, (_, _, at, code) in enumerate(timeline):
+    for index, (_, code, _, at) in enumerate(timeline):
         to = code & STATUS_BITS
         move = TOO_LATE if to >= FIRST_END and not code & END else TABLE[status][to]
         outcome = OUTCOMES[move]
@@ -87,4 +91,4 @@ def walk(timeline: Sequence[Entry], *, created_at: int, watch: int = -1) -> Walk
             started, outcome = at, APPLIED
         if index == watch:
             watched = outcome
-    return Walked(status, started, spent[QUEUED], spent[IN_PROGRESS], exact and started is not None, watched)
+    return Walked(status, started, since, spent[QUEUED], spent[IN_PROGRESS], exact, watched)
