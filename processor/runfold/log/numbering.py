@@ -11,7 +11,6 @@ import os
 import secrets
 import weakref
 from collections import OrderedDict
-from typing import NamedTuple
 
 import uuid_utils
 from msgspec.structs import replace
@@ -22,12 +21,9 @@ LONGEST_NAME = 40
 """Of the 64 characters a source may have; the rest is for token and generation."""
 
 
-class _Stand(NamedTuple):
-    """How far a run has got: the last number under this source, and the latest time."""
-
-    source: str
-    number: int
-    time: int
+_Stand = tuple[
+    str, int, int
+]  # a run's source here, its last number and its latest time; bare, as one is made per event
 
 
 class Numbering:
@@ -66,7 +62,7 @@ class Numbering:
         if told_source is None and told_number is None:
             number += 1
             told_source, told_number = source, number
-        self._remember(event, _Stand(source, number, max(at, time)))
+        self._remember(event, (source, number, max(at, time)))
         return replace(
             event,
             id=event.id or str(uuid_utils.uuid7()),
@@ -79,7 +75,7 @@ class Numbering:
         # A run that is new here starts with `created`. Any other may be one that ended here, and used numbers then.
         if self._ended_since and not isinstance(event, RunCreated):
             self._next_generation()
-        return _Stand(self._source, 0, 0)
+        return (self._source, 0, 0)
 
     def _remember(self, event: Event, stand: _Stand) -> None:
         if isinstance(event, RunEnded):

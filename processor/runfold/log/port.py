@@ -100,7 +100,10 @@ class LogSource(Protocol):
         """The next offset to read of an assigned partition."""
 
     def read(self, partition: int, *, begin: int, end: int, key: bytes | None = None) -> AsyncIterator[list[Record]]:
-        """Records of one partition with begin <= offset < end, in lists, whatever is assigned; of one key, if given."""
+        """Records of one partition with begin <= offset < end, in lists, whatever is assigned; of one key, if given.
+
+        Raises RangeLost where ``begin`` is below the log's begin.
+        """
 
 
 class LogSink(Protocol):

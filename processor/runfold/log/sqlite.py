@@ -8,6 +8,7 @@ knows the file it opened, and refuses to go on when the path names another.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sqlite3
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -217,17 +218,15 @@ class SqliteSink:
         return await self._opened.run(lambda file: self._append(file, messages))
 
     def _append(self, file: sqlite3.Connection, messages: Sequence[Message]) -> list[Place]:
-        shares: defaultdict[int, list[Message]] = defaultdict(list)
-        order = []
         count = self._opened.file.partitions
-        for message in messages:
-            partition = key_hash(message.key) % count
-            share = shares[partition]
-            order.append((partition, len(share)))
-            share.append(message)
+        partitions = [key_hash(message.key) % count for message in messages]
+        shares: defaultdict[int, list[Message]] = defaultdict(list)
+        for partition, message in zip(partitions, messages, strict=True):
+            shares[partition].append(message)
         firsts = self._insert(file, shares)
         self._ringer.ring()
-        return [Place(partition, firsts[partition] + index) for partition, index in order]
+        offsets = {partition: itertools.count(first) for partition, first in firsts.items()}
+        return [Place(partition, next(offsets[partition])) for partition in partitions]
 
     def _insert(self, file: sqlite3.Connection, shares: Mapping[int, list[Message]]) -> dict[int, int]:
         """Write each partition's share behind what it has, all in one transaction. Returns the first offset of each."""

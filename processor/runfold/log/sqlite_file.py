@@ -91,6 +91,7 @@ def check_same_file(path: Path, opened: LogFile) -> None:
 
 def create(path: Path, *, partitions: int) -> None:
     """Make an empty log, unless there is a file of that name; safe while others do the same."""
+    _check_no_stale_wal(path)
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,6 +106,16 @@ def create(path: Path, *, partitions: int) -> None:
     finally:
         unfinished.unlink(missing_ok=True)
     _sync_folder(path.parent)
+
+
+def _check_no_stale_wal(path: Path) -> None:
+    # SQLite would replay the WAL of a deleted log into the new one. The order of the two looks matters: a WAL that belongs
+    # to a log comes after it. It is not deleted here, because it may hold the last records of what was deleted by mistake.
+    wal = path.with_name(f"{path.name}-wal")
+    if wal.exists() and wal.stat().st_size and not path.exists():
+        raise LogError(
+            f"RUNFOLD_LOG: {path} is gone, but its {wal.name} is still there; restore the log, or delete that too"
+        )
 
 
 def _write_schema(connection: sqlite3.Connection, *, topic: str, partitions: int) -> None:

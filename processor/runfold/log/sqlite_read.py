@@ -77,8 +77,9 @@ def batch(file: sqlite3.Connection, positions: Mapping[int, int], limit: Limit) 
             before = share.records, share.size
             more = records(file, partition, begin=position, end=_EVER, limit=share)
             limit.take(before[0] - share.records, before[1] - share.size)
-            if more:
-                found.setdefault(partition, []).extend(more)
+            if not more:
+                continue  # at its end, or no room is left for it this time
+            found.setdefault(partition, []).extend(more)
             if share.records <= 0:
                 still_hungry[partition] = more[-1].offset + 1
         hungry = still_hungry
