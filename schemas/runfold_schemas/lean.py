@@ -50,7 +50,8 @@ LEAN_EVENT_TYPES: tuple[type[Event], ...] = tuple(
     LeanRunCreated if kind is RunCreated else kind for kind in EVENT_TYPES
 )
 
-_raws = attrgetter(*RAW_FIELDS)
+_others = attrgetter(*RAW_FIELDS[1:])
+_NO_OTHERS = (ABSENT,) * len(RAW_FIELDS[1:])
 _hints = get_type_hints(RunCreated)
 _decoders = {name: msgpack.Decoder(_hints[name]).decode for name in RAW_FIELDS}
 _encode_sorted = msgpack.Encoder(order="deterministic").encode
@@ -80,9 +81,13 @@ def canonical(name: str, raw: Raw) -> bytes:
 
 def check_lean(event: LeanRunCreated) -> LeanRunCreated:
     """Hold the free-form values to their types and to what JSON can express. Raises as :func:`canonical` does."""
-    for name, raw in zip(RAW_FIELDS, _raws(event), strict=True):
-        if raw is not ABSENT:
-            canonical(name, raw)
+    if event.tools is not ABSENT:
+        canonical("tools", event.tools)
+    others = _others(event)
+    if others != _NO_OTHERS:  # the very same objects where nobody told anything, so this compares by identity
+        for name, raw in zip(RAW_FIELDS[1:], others, strict=True):
+            if raw is not ABSENT:
+                canonical(name, raw)
     for value in event.metadata.values():
         if type(value) is not str:
             _check("metadata", event.metadata)

@@ -12,11 +12,14 @@ from runfold.fold.outcome import CLOCK, KEY_MISMATCH, MALFORMED, TOO_LARGE, UNKN
 from runfold.fold.record import Record
 from runfold.fold.rules import Rules
 from runfold_schemas.codec import Malformed, Unknown
-from runfold_schemas.events import Event
+from runfold_schemas.events import EVENT_TYPES, Event
+from runfold_schemas.lean import LEAN_EVENT_TYPES
 
 EARLIEST = 978_307_200_000
 """2001-01-01 in Unix milliseconds. A time in seconds, taken for milliseconds, lies before it until the year 33000."""
 DAY = 86_400_000
+
+READABLE = frozenset({*EVENT_TYPES, *LEAN_EVENT_TYPES})
 
 Decode = Callable[[bytes | None], Event | Unknown | Malformed]
 

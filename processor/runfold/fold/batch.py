@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from runfold.fold.admit import Decode, admit, run_of_key
+from runfold.fold.admit import DAY, EARLIEST, READABLE, Decode, admit, run_of_key
 from runfold.fold.changes import Changes, JournalEntry, Letter, PositionChange, RunChange
-from runfold.fold.outcome import REJECTED, SET_ASIDE, Rejection, Verdict
+from runfold.fold.fast import begin, follow
+from runfold.fold.outcome import APPLIED, REJECTED, SET_ASIDE, Rejection, Verdict
 from runfold.fold.record import Record, hash_of_record
 from runfold.fold.rules import DEFAULT_RULES, Rules
 from runfold.fold.run import fold, rebook
@@ -69,36 +70,41 @@ class PartitionFold:
         ``expected`` is the position that the store has now, ``next_position`` the one after these records.
         """
         runs, rules, decode, touched = self._runs, self._rules, self._decode, self._touched
-        set_aside, watch = self._set_aside, self._watch
-        tally = changes.tally.setdefault(self.partition, {})
+        set_aside, watch, largest = self._set_aside, self._watch, rules.largest_value
+        counts: dict[str, int] = {}
         for record in records:
+            key, value, published = record.key, record.value, record.timestamp
             if set_aside and record.offset in set_aside:  # not even decoded: it has killed processes
                 event: Event | Rejection = Rejection(reason=SET_ASIDE, detail=set_aside[record.offset])
-            else:
+            elif not (
+                type(event := decode(value)) in READABLE  # type: ignore[assignment]
+                and event.run_id.encode() == key  # type: ignore[union-attr]
+                and EARLIEST <= event.occurred_at <= published + DAY  # type: ignore[union-attr]
+                and len(value) <= largest  # type: ignore[arg-type]
+            ):
                 event = admit(record, rules, decode)
-            key = record.key
             state = runs.get(key) if key is not None else None
-            if isinstance(event, Rejection):
+            if type(event) is Rejection:
                 verdict: Verdict = event
                 self._reject(record, event, state, changes)
             else:
-                assert key is not None
                 before = None if state is None else state.booked
-                state, verdict = fold(state, event, rules)
-                runs[key] = state
-                touched[key] = None
+                state, verdict = self._fold_one(state, event)  # type: ignore[arg-type]
+                runs[key] = state  # type: ignore[index]
+                touched[key] = None  # type: ignore[index]
                 if state.first_offset < 0:
                     state.first_offset = record.offset
-                if isinstance(verdict, Rejection):
+                if type(verdict) is Rejection:
                     self._letter(record, verdict, changes)
                 else:
                     state.last_offset = record.offset
                 if state.booked is not before:
                     self._book(record, state, before, changes)
-            outcome = REJECTED if isinstance(verdict, Rejection) else verdict
-            tally[outcome] = tally.get(outcome, 0) + 1
+            outcome = REJECTED if type(verdict) is Rejection else verdict
+            counts[outcome] = counts.get(outcome, 0) + 1  # type: ignore[index, arg-type]
             if watch is not None:
                 watch(record, event if isinstance(event, Event) else None, state, verdict)
+        changes.tally[self.partition] = counts
         if records:
             last = records[-1]
             changes.positions[self.partition] = PositionChange(
@@ -126,6 +132,15 @@ class PartitionFold:
         for key in self._touched:
             changes.runs.append(row_of(self.partition, handles.get(key, 0), self._runs[key]))
 
+    def _fold_one(self, state: RunState | None, event: Event) -> tuple[RunState, Verdict]:
+        if state is None:
+            begun = begin(event, self._rules)
+            if begun is not None:
+                return begun, APPLIED
+        elif follow(state, event, self._rules):
+            return state, APPLIED
+        return fold(state, event, self._rules)
+
     def _reject(self, record: Record, rejection: Rejection, state: RunState | None, changes: Changes) -> None:
         self._letter(record, rejection, changes)
         if state is not None and rejection.sequence is not None:
@@ -152,6 +167,8 @@ class PartitionFold:
         )
 
     def _book(self, record: Record, state: RunState, before: Booking | None, changes: Changes) -> None:
+        if before is None:
+            state.final_offset, state.final_timestamp = record.offset, record.timestamp
         moved = differences(before, state.booked)
         for bucket, sums in moved:
             booked = changes.usage.get(bucket)
@@ -161,7 +178,6 @@ class PartitionFold:
                 for place, number in enumerate(sums):
                     booked[place] += number
         if before is None:
-            state.final_offset, state.final_timestamp = record.offset, record.timestamp
             return
         for bucket, sums in moved:
             changes.journal.append(

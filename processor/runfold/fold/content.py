@@ -49,13 +49,14 @@ _SAID = ("thread_id", "assistant_id", "model", "instructions", "tools", *_SETTIN
 _plain_said = attrgetter(*(name for name in _SAID if name not in RAW_FIELDS))
 _RAW_SAID = tuple(name for name in _SAID if name in RAW_FIELDS)
 _raw_said = attrgetter(*_RAW_SAID)
+_NO_SETTINGS = (ABSENT,) * (len(_RAW_SAID) - 1)
 _NULL = b"\xc0"
 _encode = msgpack.Encoder(order="deterministic").encode
 
 
 def mark_of(event: Event) -> tuple[bytes, bytes]:
     """The two halves of an event's mark."""
-    return xxh3_64_digest(event.id.encode()), xxh32_digest(_CONTENT[type(event)](event))
+    return xxh3_64_digest(event.id.encode()), xxh32_digest(CONTENT_OF[type(event)](event))
 
 
 def find_mark(marks: bytes, hashed: bytes) -> int:
@@ -98,13 +99,18 @@ def _with(letter: str, *names: str) -> Callable[[Event], bytes]:
 
 
 def _created(event: LeanRunCreated) -> bytes:
-    told = [
-        _NULL if raw is ABSENT else canonical(name, raw) for name, raw in zip(_RAW_SAID, _raw_said(event), strict=True)
-    ]
-    return _encode((_plain_said(event), told))
+    tools, *settings = raws = _raw_said(event)
+    if tools is not ABSENT:
+        tools = canonical("tools", tools)
+    if raws[1:] != _NO_SETTINGS:  # the same few objects where nobody told anything: compared by identity
+        settings = [
+            _NULL if raw is ABSENT else canonical(name, raw) for name, raw in zip(_RAW_SAID[1:], settings, strict=True)
+        ]
+        return _encode((_plain_said(event), tools, settings))
+    return _encode((_plain_said(event), tools))
 
 
-_CONTENT: dict[type[Event], Callable[[Any], bytes]] = {
+CONTENT_OF: dict[type[Event], Callable[[Any], bytes]] = {
     LeanRunCreated: _created,
     RunQueued: _plain("q"),
     RunInProgress: _plain("p"),

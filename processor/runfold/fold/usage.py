@@ -61,13 +61,16 @@ def named_in(metadata: JsonObject, rules: Rules) -> tuple[str, str, str]:
     """Project, user and API key, as metadata names them: text, or a whole number spelled out; anything else is none."""
     if not metadata:
         return "", "", ""
-    project, user, key = (metadata.get(name, "") for name in (rules.project_key, rules.user_key, rules.api_key_key))
-    return _name(project), _name(user), _name(key)
+    told = metadata.get
+    named = told(rules.project_key, ""), told(rules.user_key, ""), told(rules.api_key_key, "")
+    for value in named:
+        if type(value) is not str:
+            project, user, key = (value if type(value) is str else _spelled(value) for value in named)
+            return project, user, key
+    return named
 
 
-def _name(value: object) -> str:
-    if type(value) is str:
-        return value
+def _spelled(value: object) -> str:
     return str(value) if type(value) is int else ""
 
 
