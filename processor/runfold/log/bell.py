@@ -13,6 +13,7 @@ import secrets
 import socket
 import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -55,8 +56,15 @@ class Ringer:
             socket.AF_UNIX, socket.SOCK_DGRAM
         ) as ringing:  # a new one each time: nothing survives a fork
             ringing.setblocking(False)
-            for address in self._folder.iterdir():
-                _ring_one(ringing, address)
+            for name in _names_in(self._folder):
+                _ring_one(ringing, self._folder / name)
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)  # noqa: PTH208 - names are enough, and this is done at every commit
+    except FileNotFoundError:
+        return []  # the last follower has just gone, and its folder with it
 
 
 def _ring_one(ringing: socket.socket, address: Path) -> None:
@@ -80,16 +88,19 @@ class Follower:
     def open(self) -> None:
         """Start to listen on the running loop. Where the temporary folder is unfit, say so, and look at leisure only."""
         try:
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            if not _private(self._folder):
-                raise PermissionError(f"{self._folder} belongs to somebody else, or is open to others")
-            self._listen()
+            try:
+                self._listen()
+            except FileNotFoundError:  # another follower closed just now, and took the folder along
+                self._listen()
         except OSError as error:
             _logger.warning(
                 "log_bell_mute", reason=str(error), remedy="name another folder in TMPDIR", delay=SAFETY_SECONDS
             )
 
     def _listen(self) -> None:
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        if not _private(self._folder):
+            raise PermissionError(f"{self._folder} belongs to somebody else, or is open to others")
         address = self._folder / f"{os.getpid():x}-{secrets.token_hex(4)}"
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
@@ -134,3 +145,6 @@ class Follower:
         self._socket.close()
         self._address.unlink(missing_ok=True)
         self._socket = self._address = None
+        if not _names_in(self._folder):
+            with suppress(OSError):  # somebody may have begun to listen there since, or swept it
+                self._folder.rmdir()

@@ -122,11 +122,20 @@ async def test_a_folder_open_to_others_is_not_trusted(log, monkeypatch):
 
 
 async def test_a_closed_follower_leaves_nothing_behind(log):
-    """Closing removes the socket."""
+    """Closing removes the socket, and the folder when it was the last one."""
     follower = bell.Follower(log)
     follower.open()
     follower.close()
-    assert list(bell.bell_folder(log).iterdir()) == []
+    assert not bell.bell_folder(log).exists()
+
+
+async def test_a_folder_lives_as_long_as_one_follower(log, follower):
+    """Closing one follower leaves the others theirs."""
+    other = bell.Follower(log)
+    other.open()
+    other.close()
+    bell.Ringer(log).ring()
+    await heard(follower)
 
 
 def test_a_long_temporary_folder_is_passed_over(log, monkeypatch):
