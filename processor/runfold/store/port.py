@@ -9,12 +9,13 @@ cache and reads again. Times are Unix milliseconds.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from msgspec import Struct
 
 from runfold.fold.changes import Changes, Letter
-from runfold.fold.usage import BucketKey
+from runfold.fold.usage import SUMS, BucketKey, Dimensions
 
 
 class StoreError(Exception):
@@ -119,6 +120,12 @@ class StoreIdentity(Struct, frozen=True, kw_only=True):
 class Store(Protocol):
     """Reading and writing. Every method is safe to cancel; reads see one committed state."""
 
+    def serve_lock(self) -> AbstractContextManager[None]:
+        """To be held by whoever serves the store, where only one process may. Raises StoreBusy while another holds it.
+
+        Readers do not need it, nor do those who write through the door.
+        """
+
     async def open(self, *, write: bool = True) -> None:
         """Open, creating and migrating forward when ``write``. Raises StoreRefused for a newer schema."""
 
@@ -127,7 +134,14 @@ class Store(Protocol):
     async def identity(self) -> StoreIdentity: ...
 
     async def bind(
-        self, *, cluster_id: str, topic: str, partitions: int, fold_version: int, compatible: Sequence[int], settings_hash: str
+        self,
+        *,
+        cluster_id: str,
+        topic: str,
+        partitions: int,
+        fold_version: int,
+        compatible: Sequence[int],
+        settings_hash: str,
     ) -> None:
         """Tie a fresh store to its log and fold, or check that it belongs to them. Raises StoreRefused otherwise."""
 
@@ -144,19 +158,23 @@ class Store(Protocol):
         """Let go at once, so that the next owner need not wait."""
 
     async def load(self, partition: int, run_ids: Sequence[str]) -> dict[str, StoredRun]:
-        """The rows of those runs that the store has."""
+        """The rows of those runs that the store has, as last committed.
+
+        An apply that is under way is not waited for and not seen: keep the runs that it writes in hand until it returns.
+        """
 
     async def apply(self, changes: Changes, leases: Mapping[int, Lease]) -> dict[tuple[int, str], int]:
         """The one transaction. The position compare stands first, partitions in order; usage stands last.
 
-        Returns the handles of new rows. Raises StalePosition (nothing written) or StoreUnreachable (fate unknown:
-        take the partitions again and read the positions).
+        Every row is of a partition that ``changes.positions`` moves. Returns the handles of new rows. Raises
+        StalePosition (nothing written) or StoreUnreachable (fate unknown: take the partitions again and read the positions).
         """
 
     async def write_through_door(self, change: DoorChange) -> None:
         """A write by somebody who owns nothing: epoch + 1 and write, in one transaction.
 
-        Raises StalePosition when the run's row or letters are no longer those of ``change.before``.
+        Positions and tallies in it are not written: the refolded records were counted when they were folded first. The
+        row keeps its handle. Raises StalePosition when the run's row or letters are no longer those of ``change.before``.
         """
 
     async def add_note(self, note: Note) -> None: ...
@@ -168,16 +186,25 @@ class Store(Protocol):
     async def find_run(self, run_id: str) -> list[StoredRun]:
         """The run's rows, by partition: more than one where producers split it."""
 
-    async def list_runs(self, wanted: RunFilter) -> list[StoredRun]: ...
+    async def list_runs(self, wanted: RunFilter) -> list[StoredRun]:
+        """Newest first by (created_at, run_id); a split run once, by the row that :mod:`runfold.store.split` chooses."""
 
     async def count_runs(self) -> dict[str, int]:
-        """Runs by status (wire names), and ``incomplete``, ``missing``, ``flagged``, ``split``."""
+        """Rows by status (wire names), and ``without_created``, ``missing``, ``flagged``, ``split`` (see Flag).
+
+        ``incomplete`` is the status of that name, not the runs whose ``created`` has not come.
+        """
 
     async def usage(self, *, begin: int | None = None, end: int | None = None) -> list[UsageRow]:
-        """Usage by minute bucket, ordered by bucket, for minutes (Unix minutes) begin <= minute < end."""
+        """Usage by minute bucket, ordered by bucket, for Unix minutes begin <= minute < end; buckets of zeros left out."""
 
     async def letters(
-        self, *, run_id: str | None = None, place: tuple[int, int] | None = None, limit: int = 100, after: tuple[int, int] | None = None
+        self,
+        *,
+        run_id: str | None = None,
+        place: tuple[int, int] | None = None,
+        limit: int = 100,
+        after: tuple[int, int] | None = None,
     ) -> list[Letter]:
         """Dead letters ordered by partition and offset; discarded ones too (see :meth:`notes`)."""
 
@@ -194,19 +221,33 @@ class StoreSnapshot(Protocol):
     async def positions(self) -> dict[int, int]: ...
 
     def runs(self, partition: int) -> Iterator[Row]:
-        """All columns of the partition's runs, ordered by run_id."""
+        """All columns of the partition's runs, ordered by run_id: RUN_COLUMNS."""
 
-    def letters(self, partition: int) -> Iterator[Row]: ...
+    def scan_runs(self) -> Iterator[tuple[int, Row]]:
+        """(partition, row as in :meth:`runs`) of all runs, in whatever order is cheapest to read."""
 
-    def journal(self, partition: int) -> Iterator[Row]: ...
+    def letters(self, partition: int) -> Iterator[Row]:
+        """The partition's dead letters, ordered by offset: LETTER_COLUMNS, headers encoded as one value."""
+
+    def journal(self, partition: int) -> Iterator[Row]:
+        """The partition's journal, ordered by offset and part: JOURNAL_COLUMNS."""
 
     def usage(self) -> Iterator[Row]:
-        """Usage rows with their dimensions spelled out, rows of zeros left out."""
+        """Usage ordered by bucket, rows of zeros left out: USAGE_COLUMNS."""
 
     async def close(self) -> None: ...
 
 
 Row = tuple[object, ...]
+
+_BUCKET_COLUMNS = ("minute", *Dimensions._fields, "status")
+RUN_COLUMNS = (
+    *("run_id", "thread_id", "status", "created_at", "flags", *Dimensions._fields),
+    *("minute", "final_timestamp", "body"),
+)
+LETTER_COLUMNS = ("offset", "timestamp", "reason", "detail", "run_id", "key", "headers", "value")
+JOURNAL_COLUMNS = ("offset", "part", "run_id", "timestamp", *_BUCKET_COLUMNS, *SUMS)
+USAGE_COLUMNS = (*_BUCKET_COLUMNS, *SUMS)
 
 
 class DoorChange(Struct, frozen=True, kw_only=True):

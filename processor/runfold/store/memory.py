@@ -1,0 +1,324 @@
+"""The store in plain dictionaries: simple enough to be seen to be right. For tests, and the model that SQLite is held to.
+
+Nothing here awaits, so every method is one transaction; each checks everything before it changes anything.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from operator import itemgetter
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from runfold.fold.changes import Changes, JournalEntry, Letter, RunChange
+from runfold.fold.outcome import Flag
+from runfold.fold.usage import SUMS, BucketKey
+from runfold.store.identity import check_owner
+from runfold.store.port import (
+    DoorChange,
+    Lease,
+    Note,
+    PartitionStatus,
+    Row,
+    RunFilter,
+    StalePosition,
+    StoredRun,
+    StoreIdentity,
+    UsageRow,
+)
+from runfold.store.rows import check_covered, encode_headers, numbered
+from runfold.store.split import chosen
+from runfold_schemas import RunStatus
+
+Place = tuple[int, int]
+
+
+class _Position(Struct, kw_only=True):
+    next: int
+    first_offset: int
+    epoch: int = 0
+    owner: str | None = None
+    lease_until: int = 0
+    last_offset: int | None = None
+    last_hash: bytes | None = None
+    committed_at: int | None = None
+
+
+class MemoryStore:
+    """See :class:`runfold.store.port.Store`. ``clock`` gives Unix seconds; what was written outlives :meth:`close`."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._identity = StoreIdentity(
+            schema_version=1, cluster_id=None, topic=None, partitions=None, fold_version=None, settings_hash=None
+        )
+        self._last_handle = 0
+        self._positions: dict[int, _Position] = {}
+        self._runs: dict[tuple[int, str], RunChange] = {}
+        self._letters: dict[Place, Letter] = {}
+        self._journal: dict[tuple[int, int, int], JournalEntry] = {}
+        self._usage: dict[BucketKey, tuple[int, ...]] = {}
+        self._tally: dict[int, Counter[str]] = defaultdict(Counter)
+        self._notes: dict[tuple[int, int, str], Note] = {}
+
+    def _now(self) -> int:
+        return round(self._clock() * 1000)
+
+    def serve_lock(self) -> AbstractContextManager[None]:
+        return nullcontext()  # no other process can reach it
+
+    async def open(self, *, write: bool = True) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def identity(self) -> StoreIdentity:
+        return self._identity
+
+    async def bind(
+        self,
+        *,
+        cluster_id: str,
+        topic: str,
+        partitions: int,
+        fold_version: int,
+        compatible: Sequence[int],
+        settings_hash: str,
+    ) -> None:
+        wanted = StoreIdentity(
+            schema_version=1,
+            cluster_id=cluster_id,
+            topic=topic,
+            partitions=partitions,
+            fold_version=fold_version,
+            settings_hash=settings_hash,
+        )
+        check_owner(self._identity, wanted, compatible=compatible)
+        self._identity = wanted
+
+    async def claim(self, owner: str, partitions: Mapping[int, int], *, lease: float) -> dict[int, Lease]:
+        now, leases = self._now(), {}
+        for partition, begin in partitions.items():
+            at = self._positions.setdefault(partition, _Position(next=begin, first_offset=begin))
+            if at.owner in (None, owner) or at.lease_until <= now:
+                at.owner, at.epoch, at.lease_until = owner, at.epoch + 1, now + round(lease * 1000)
+                leases[partition] = Lease(
+                    partition=partition,
+                    position=at.next,
+                    epoch=at.epoch,
+                    first_offset=at.first_offset,
+                    last_offset=at.last_offset,
+                    last_hash=at.last_hash,
+                )
+        return leases
+
+    async def renew(self, owner: str, leases: Mapping[int, Lease], *, lease: float) -> set[int]:
+        held = self._held(owner, leases)
+        for at in held.values():
+            at.lease_until = self._now() + round(lease * 1000)
+        return set(held)
+
+    async def release(self, owner: str, leases: Mapping[int, Lease]) -> None:
+        for at in self._held(owner, leases).values():
+            at.owner, at.lease_until = None, 0
+
+    def _held(self, owner: str, leases: Mapping[int, Lease]) -> dict[int, _Position]:
+        positions = ((partition, self._positions.get(partition), lease.epoch) for partition, lease in leases.items())
+        return {partition: at for partition, at, epoch in positions if at and (at.owner, at.epoch) == (owner, epoch)}
+
+    async def load(self, partition: int, run_ids: Sequence[str]) -> dict[str, StoredRun]:
+        rows = (self._runs.get((partition, run_id)) for run_id in run_ids)
+        return {row.run_id: _stored(row) for row in rows if row is not None}
+
+    async def apply(self, changes: Changes, leases: Mapping[int, Lease]) -> dict[tuple[int, str], int]:
+        check_covered(changes)
+        for partition, move in changes.positions.items():
+            at, lease = self._positions.get(partition), leases.get(partition)
+            if at is None or lease is None or (at.next, at.epoch) != (move.expected, lease.epoch):
+                raise StalePosition(f"partition {partition} is no longer at {move.expected}, or not held at this epoch")
+        for run in changes.runs:
+            if self._handle_of(run) != run.handle:
+                raise StalePosition(f"the row of run {run.run_id} is no longer where it was")
+        for partition, move in changes.positions.items():
+            at = self._positions[partition]
+            at.next, at.last_offset, at.last_hash = move.next, move.last_offset, move.last_hash
+            at.committed_at = self._now()
+        for partition, counts in changes.tally.items():
+            self._tally[partition].update(counts)
+        handles = {(run.partition, run.run_id): self._write_run(run) for run in changes.runs}
+        self._write_the_rest(changes)
+        return {
+            (run.partition, run.run_id): handles[run.partition, run.run_id] for run in changes.runs if not run.handle
+        }
+
+    async def write_through_door(self, change: DoorChange) -> None:
+        partition, key = change.partition, (change.partition, change.run_id)
+        row = self._runs.get(key)
+        letters = [offset for (of, offset), letter in self._letters.items() if (of, letter.run_id) == key]
+        if (row and row.body) != change.before or sorted(letters) != sorted(change.before_letters):
+            raise StalePosition(f"run {change.run_id} changed in partition {partition} since it was read")
+        if partition not in self._positions:
+            raise StalePosition(f"partition {partition} has no position in this store yet")
+        self._positions[partition].epoch += 1
+        for offset in letters:
+            del self._letters[partition, offset]
+        for place in [place for place, entry in self._journal.items() if (place[0], entry.run_id) == key]:
+            del self._journal[place]
+        if change.changes.runs:
+            self._write_run(change.changes.runs[0]._replace(handle=row.handle if row else 0))
+        else:
+            self._runs.pop(key, None)
+        self._write_the_rest(change.changes)
+
+    def _handle_of(self, run: RunChange) -> int:
+        row = self._runs.get((run.partition, run.run_id))
+        return 0 if row is None else row.handle
+
+    def _write_run(self, run: RunChange) -> int:
+        self._last_handle += not run.handle
+        row = self._runs[run.partition, run.run_id] = run._replace(handle=run.handle or self._last_handle)
+        return row.handle
+
+    def _write_the_rest(self, changes: Changes) -> None:
+        for letter in changes.letters:
+            self._letters[letter.partition, letter.offset] = replace(letter, headers=tuple(letter.headers))
+        self._journal.update(numbered(changes.journal))
+        nothing = (0,) * len(SUMS)
+        for bucket, sums in changes.usage.items():
+            old = self._usage.get(bucket, nothing)
+            self._usage[bucket] = tuple(a + b for a, b in zip(old, sums, strict=True))
+
+    async def add_note(self, note: Note) -> None:
+        self._notes[note.partition, note.offset, note.kind] = note
+
+    async def notes(self) -> list[Note]:
+        return [note for _, note in sorted(self._notes.items(), key=itemgetter(0))]
+
+    async def partitions(self) -> list[PartitionStatus]:
+        return [
+            PartitionStatus(
+                partition=partition,
+                position=at.next,
+                epoch=at.epoch,
+                owner=at.owner,
+                lease_until=at.lease_until,
+                first_offset=at.first_offset,
+                tally=dict(self._tally[partition]),
+                committed_at=at.committed_at,
+            )
+            for partition, at in sorted(self._positions.items())
+        ]
+
+    async def find_run(self, run_id: str) -> list[StoredRun]:
+        rows = [_stored(row) for row in self._runs.values() if row.run_id == run_id]
+        return sorted(rows, key=lambda row: row.partition)
+
+    async def list_runs(self, wanted: RunFilter) -> list[StoredRun]:
+        rows = [row for row in chosen(self._runs.values()).values() if _wants(wanted, row)]
+        rows.sort(key=lambda row: (row.created_at, row.run_id), reverse=True)
+        return [_stored(row) for row in rows[: wanted.limit]]
+
+    async def count_runs(self) -> dict[str, int]:
+        rows = self._runs.values()
+        by_status = Counter(row.status for row in rows)
+        rows_of = Counter(row.run_id for row in rows)
+        return {
+            **{status.wire: by_status[status] for status in RunStatus},
+            "without_created": sum(bool(row.flags & Flag.INCOMPLETE) for row in rows),
+            "missing": sum(bool(row.flags & Flag.MISSING) for row in rows),
+            "flagged": sum(bool(row.flags) for row in rows),
+            "split": sum(count > 1 for count in rows_of.values()),
+        }
+
+    async def usage(self, *, begin: int | None = None, end: int | None = None) -> list[UsageRow]:
+        return [
+            UsageRow(bucket=bucket, sums=sums)
+            for bucket, sums in sorted(self._usage.items())
+            if any(sums) and (begin is None or begin <= bucket.minute) and (end is None or bucket.minute < end)
+        ]
+
+    async def letters(
+        self, *, run_id: str | None = None, place: Place | None = None, limit: int = 100, after: Place | None = None
+    ) -> list[Letter]:
+        found = [
+            letter
+            for at, letter in sorted(self._letters.items(), key=itemgetter(0))
+            if (run_id is None or letter.run_id == run_id)
+            and (place is None or at == place)
+            and (after is None or at > after)
+        ]
+        return found[:limit]
+
+    async def count_letters(self) -> dict[str, int]:
+        return dict(sorted(Counter(letter.reason for letter in self._letters.values()).items()))
+
+    async def snapshot(self) -> MemorySnapshot:
+        return MemorySnapshot(
+            reached={partition: at.next for partition, at in sorted(self._positions.items())},
+            rows=dict(sorted(self._runs.items())),
+            dead=dict(sorted(self._letters.items(), key=itemgetter(0))),
+            booked=dict(sorted(self._journal.items(), key=itemgetter(0))),
+            sums=dict(sorted(self._usage.items())),
+        )
+
+
+class MemorySnapshot(Struct, frozen=True, kw_only=True):
+    """See :class:`runfold.store.port.StoreSnapshot`. Rows are immutable, so a copy of the dictionaries is a frozen view."""
+
+    reached: dict[int, int]
+    rows: dict[tuple[int, str], RunChange]
+    dead: dict[Place, Letter]
+    booked: dict[tuple[int, int, int], JournalEntry]
+    sums: dict[BucketKey, tuple[int, ...]]
+
+    async def positions(self) -> dict[int, int]:
+        return self.reached
+
+    def runs(self, partition: int) -> Iterator[Row]:
+        return (row for of, row in self.scan_runs() if of == partition)
+
+    def scan_runs(self) -> Iterator[tuple[int, Row]]:
+        for r in self.rows.values():
+            named = (r.run_id, r.thread_id, r.status, r.created_at, r.flags)
+            yield r.partition, (*named, *r.dimensions, r.minute, r.final_timestamp, r.body)
+
+    def letters(self, partition: int) -> Iterator[Row]:
+        for (of, offset), letter in self.dead.items():
+            if of == partition:
+                why = (letter.timestamp, letter.reason, letter.detail)
+                yield (offset, *why, letter.run_id, letter.key, encode_headers(letter), letter.value)
+
+    def journal(self, partition: int) -> Iterator[Row]:
+        for (of, offset, part), entry in self.booked.items():
+            if of == partition:
+                yield (offset, part, entry.run_id, entry.timestamp, *_spelled_out(entry.bucket), *entry.sums)
+
+    def usage(self) -> Iterator[Row]:
+        return ((*_spelled_out(bucket), *sums) for bucket, sums in self.sums.items() if any(sums))
+
+    async def close(self) -> None: ...
+
+
+def _stored(row: RunChange) -> StoredRun:
+    return StoredRun(partition=row.partition, run_id=row.run_id, handle=row.handle, body=row.body)
+
+
+def _spelled_out(bucket: BucketKey) -> Row:
+    return (bucket.minute, *bucket.dimensions, bucket.status)
+
+
+def _wants(wanted: RunFilter, row: RunChange) -> bool:
+    same = (
+        (wanted.status, row.status),
+        (wanted.thread_id, row.thread_id),
+        (wanted.model, row.dimensions.model),
+        (wanted.assistant_id, row.dimensions.assistant_id),
+        (wanted.incomplete, bool(row.flags & Flag.INCOMPLETE)),
+        (wanted.missing, bool(row.flags & Flag.MISSING)),
+        (wanted.flagged, bool(row.flags)),
+    )
+    before = wanted.after is None or (row.created_at, row.run_id) < wanted.after
+    return before and all(given is None or given == value for given, value in same)

@@ -1,0 +1,39 @@
+"""How every store keeps what is keyed by a record's place in the log, so that their dumps agree. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from msgspec import msgpack
+
+from runfold.fold.changes import Changes, JournalEntry, Letter
+
+_encode = msgpack.Encoder().encode
+_decode = msgpack.Decoder(tuple[tuple[str, bytes], ...]).decode
+
+
+def encode_headers(letter: Letter) -> bytes | None:
+    """A letter's headers as one value; None where there are none."""
+    return _encode(letter.headers) if letter.headers else None
+
+
+def decode_headers(encoded: bytes | None) -> Sequence[tuple[str, bytes]]:
+    return () if encoded is None else _decode(encoded)
+
+
+def numbered(journal: Sequence[JournalEntry]) -> Iterator[tuple[tuple[int, int, int], JournalEntry]]:
+    """Each entry with its key (partition, offset, part): one record may book several, in the order the fold gave them."""
+    parts: dict[tuple[int, int], int] = {}
+    for entry in journal:
+        place = (entry.partition, entry.offset)
+        part = parts[place] = parts.get(place, -1) + 1
+        yield (*place, part), entry
+
+
+def check_covered(changes: Changes) -> None:
+    """Raise ValueError where a row is of a partition whose position does not move: no compare would protect it."""
+    partitions = {run.partition for run in changes.runs}
+    partitions |= {letter.partition for letter in changes.letters} | {entry.partition for entry in changes.journal}
+    uncovered = partitions - changes.positions.keys()
+    if uncovered:
+        raise ValueError(f"rows of partitions {sorted(uncovered)}, whose positions do not move")

@@ -1,0 +1,160 @@
+"""The store in one SQLite file: the embedded default.
+
+Three lanes, each a connection with its own thread: one writes, one reads for people, one loads runs for the fold, so that
+neither a long list nor a commit under way keeps the fold waiting. What may change here is which lane does what; what is
+written stands in sqlite_writes, what is asked in sqlite_reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from runfold.fold.changes import Changes, Letter
+from runfold.store import sqlite_leases, sqlite_reads, sqlite_writes
+from runfold.store.port import (
+    DoorChange,
+    Lease,
+    Note,
+    PartitionStatus,
+    RunFilter,
+    StoredRun,
+    StoreIdentity,
+    UsageRow,
+)
+from runfold.store.serve_lock import serve_lock
+from runfold.store.sqlite_connection import Lane
+from runfold.store.sqlite_events import read_letters
+from runfold.store.sqlite_keys import YOUNG
+from runfold.store.sqlite_schema import MIGRATIONS, check_readable, migrate
+from runfold.store.sqlite_snapshot import SqliteSnapshot
+from runfold.store.sqlite_stamp import Stamp
+
+
+class SqliteStore:
+    """See :class:`runfold.store.port.Store`. ``connection`` and ``young`` are for tests: faults, and small key tables."""
+
+    def __init__(
+        self, path: Path | str, *, connection: type[sqlite3.Connection] = sqlite3.Connection, young: int = YOUNG
+    ) -> None:
+        self.path = Path(path)
+        self._factory = connection
+        self._stamp = Stamp(young=young)
+        self._lanes: dict[str, Lane] = {}
+
+    def serve_lock(self) -> AbstractContextManager[None]:
+        return serve_lock(self.path)
+
+    async def open(self, *, write: bool = True) -> None:
+        try:
+            if write:
+                await self._add_lane("write")
+                await self._lane("write").run(migrate, self.path)
+            await self._add_lane("read")
+            await self._lane("read").run(check_readable, self.path)
+            await self._add_lane("load")
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _add_lane(self, name: str) -> None:
+        lane = self._lanes[name] = Lane(self.path, write=name == "write", factory=self._factory)
+        await lane.open()
+
+    async def close(self) -> None:
+        # The writer last: the last connection to go checkpoints the write-ahead log, which readers may not.
+        while self._lanes:
+            _, lane = self._lanes.popitem()
+            await lane.close()
+
+    def _lane(self, name: str) -> Lane:
+        lane = self._lanes.get(name)
+        if lane is None:
+            raise RuntimeError(f"the store is not open to {name}")
+        return lane
+
+    def _bound(self) -> Stamp:
+        if self._stamp.fold is None:
+            raise RuntimeError("bind the store to its log and fold before writing")
+        return self._stamp
+
+    async def identity(self) -> StoreIdentity:
+        return await self._lane("read").read(sqlite_leases.read_identity)
+
+    async def bind(
+        self,
+        *,
+        cluster_id: str,
+        topic: str,
+        partitions: int,
+        fold_version: int,
+        compatible: Sequence[int],
+        settings_hash: str,
+    ) -> None:
+        owner = StoreIdentity(
+            schema_version=len(MIGRATIONS),
+            cluster_id=cluster_id,
+            topic=topic,
+            partitions=partitions,
+            fold_version=fold_version,
+            settings_hash=settings_hash,
+        )
+        self._stamp.fold = await self._lane("write").run(sqlite_leases.bind, owner, compatible=compatible)
+
+    async def claim(self, owner: str, partitions: Mapping[int, int], *, lease: float) -> dict[int, Lease]:
+        return await self._lane("write").run(sqlite_leases.claim, owner, partitions, lease_ms=round(lease * 1000))
+
+    async def renew(self, owner: str, leases: Mapping[int, Lease], *, lease: float) -> set[int]:
+        return await self._lane("write").run(sqlite_leases.renew, owner, leases, lease_ms=round(lease * 1000))
+
+    async def release(self, owner: str, leases: Mapping[int, Lease]) -> None:
+        await self._lane("write").run(sqlite_leases.release, owner, leases)
+
+    async def load(self, partition: int, run_ids: Sequence[str]) -> dict[str, StoredRun]:
+        return await self._lane("load").read(sqlite_reads.load, partition, run_ids)
+
+    async def apply(self, changes: Changes, leases: Mapping[int, Lease]) -> dict[tuple[int, str], int]:
+        return await self._lane("write").run(sqlite_writes.apply, changes, leases=leases, stamp=self._bound())
+
+    async def write_through_door(self, change: DoorChange) -> None:
+        await self._lane("write").run(sqlite_writes.write_through_door, change, stamp=self._bound())
+
+    async def add_note(self, note: Note) -> None:
+        await self._lane("write").run(sqlite_writes.write_note, note)
+
+    async def notes(self) -> list[Note]:
+        return await self._lane("read").read(sqlite_leases.read_notes)
+
+    async def partitions(self) -> list[PartitionStatus]:
+        return await self._lane("read").read(sqlite_leases.read_partitions)
+
+    async def find_run(self, run_id: str) -> list[StoredRun]:
+        return await self._lane("read").read(sqlite_reads.find_run, run_id)
+
+    async def list_runs(self, wanted: RunFilter) -> list[StoredRun]:
+        return await self._lane("read").read(sqlite_reads.list_runs, wanted)
+
+    async def count_runs(self) -> dict[str, int]:
+        return await self._lane("read").read(sqlite_reads.count_runs)
+
+    async def usage(self, *, begin: int | None = None, end: int | None = None) -> list[UsageRow]:
+        return await self._lane("read").read(sqlite_reads.usage, begin=begin, end=end)
+
+    async def letters(
+        self,
+        *,
+        run_id: str | None = None,
+        place: tuple[int, int] | None = None,
+        limit: int = 100,
+        after: tuple[int, int] | None = None,
+    ) -> list[Letter]:
+        return await self._lane("read").read(read_letters, run_id=run_id, place=place, limit=limit, after=after)
+
+    async def count_letters(self) -> dict[str, int]:
+        return await self._lane("read").read(sqlite_reads.count_letters)
+
+    async def snapshot(self) -> SqliteSnapshot:
+        return await asyncio.to_thread(SqliteSnapshot, self.path)

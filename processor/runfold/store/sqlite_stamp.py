@@ -1,0 +1,62 @@
+"""What every row that is written is stamped with: the small keys of its dimensions, and the generation of its fold."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from runfold.fold.usage import Dimensions
+from runfold.store.sqlite_connection import transaction
+from runfold.store.sqlite_keys import YOUNG
+
+_MOST: Final = 20_000
+"""Keys held in memory: about 10 MB. Where more are in use, a lookup in the table takes 5 µs."""
+
+
+class Stamp:
+    """Belongs to one writing connection. ``fold`` is the number of the generation that writes, None until bound."""
+
+    def __init__(self, *, young: int = YOUNG) -> None:
+        self.fold: int | None = None
+        self.young = young
+        self._keys: dict[Dimensions, int] = {}
+
+    def key(self, db: sqlite3.Connection, dimensions: Dimensions) -> int:
+        """The key of these dimensions, in a transaction of the caller's, where they may get one only now."""
+        number = self._keys.get(dimensions)
+        return self._look_up(db, dimensions) if number is None else number
+
+    def _look_up(self, db: sqlite3.Connection, dimensions: Dimensions) -> int:
+        row = db.execute(
+            """select n from dimension
+                where (model, assistant_id, project_id, user_id, api_key_id) = (?, ?, ?, ?, ?)""",
+            dimensions,
+        ).fetchone()
+        if row is None:
+            # Not upsert: a key that is there already is the rule, and must not be written again.
+            row = db.execute(
+                """insert into dimension (model, assistant_id, project_id, user_id, api_key_id) values (?, ?, ?, ?, ?)
+                    returning n""",
+                dimensions,
+            ).fetchone()
+        if len(self._keys) >= _MOST:
+            self._keys.clear()
+        number = self._keys[dimensions] = int(row[0])
+        return number
+
+    def forget(self) -> None:
+        """After a failed transaction: keys that were given in it do not exist."""
+        self._keys.clear()
+
+
+@contextmanager
+def stamped_transaction(db: sqlite3.Connection, stamp: Stamp) -> Iterator[None]:
+    """A transaction after whose failure the stamp no longer knows what was not written."""
+    try:
+        with transaction(db):
+            yield
+    except BaseException:
+        stamp.forget()
+        raise

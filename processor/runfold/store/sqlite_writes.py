@@ -1,0 +1,191 @@
+"""What one transaction of the SQLite store writes. The protocol stands on :func:`apply` and :func:`write_through_door`."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from runfold.fold.changes import Changes, PositionChange, RunChange
+from runfold.fold.usage import SUMS
+from runfold.store.port import DoorChange, Lease, Note, StalePosition
+from runfold.store.rows import check_covered
+from runfold.store.sqlite_connection import NOW, transaction
+from runfold.store.sqlite_events import write_events
+from runfold.store.sqlite_keys import RUN_KEYS, THREAD_KEYS, key_hash, rows_of
+from runfold.store.sqlite_stamp import Stamp, stamped_transaction
+
+Handles = dict[tuple[int, str], int]
+
+_CHUNK: Final = 500
+_MOVE: Final = f"""update position set next = ?, last_offset = ?, last_hash = ?, committed_at = {NOW}
+    where partition = ? and next = ? and epoch = ?"""
+_INSERT: Final = "insert into run values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_UPDATE: Final = """update run set thread_id = ?, status = ?, created_at = ?, flags = ?, dimension = ?, minute = ?,
+    final_timestamp = ?, fold = ?, body = ? where n = ?"""
+_ADD_USAGE: Final = f"""insert into usage values (?, ?, ?, {", ".join("?" * len(SUMS))}) on conflict do update set
+    {", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)}"""
+_ADD_TALLY: Final = "insert into tally values (?, ?, ?) on conflict do update set count = count + excluded.count"
+
+
+def apply(db: sqlite3.Connection, changes: Changes, *, leases: Mapping[int, Lease], stamp: Stamp) -> Handles:
+    """The one transaction of a batch.
+
+    1. Every position moves from where it is expected, at our epoch, partitions in order: else StalePosition.
+    2. Runs: new rows appended in the order of their numbers, old ones by number.
+    3. Dead letters, journal, tallies.
+    4. Usage, sorted, last: it is what writers of different partitions share.
+    """
+    check_covered(changes)
+    with stamped_transaction(db, stamp):
+        _move(db, changes.positions, leases)
+        handles = _write_runs(db, changes.runs, stamp)
+        write_events(db, changes, stamp)
+        _add_tallies(db, changes.tally)
+        _add_usage(db, changes, stamp)
+    return handles
+
+
+def write_through_door(db: sqlite3.Connection, change: DoorChange, *, stamp: Stamp) -> None:
+    """A refold of one run by somebody who owns nothing, in one transaction.
+
+    1. The row and the letters are still those that were read: else StalePosition.
+    2. The partition's epoch is raised: from here on its owner meets StalePosition, and reads again.
+    3. The run's letters and journal are replaced, its row is written in place (its handle stays), or deleted.
+    4. Usage moves by the differences.
+
+    Positions and tallies stay: the refolded records were counted when they were folded first.
+    """
+    partition, run_id, changes = change.partition, change.run_id, change.changes
+    with stamped_transaction(db, stamp):
+        number = _unchanged(db, change)
+        if not db.execute("update position set epoch = epoch + 1 where partition = ?", (partition,)).rowcount:
+            raise StalePosition(f"partition {partition} has no position in this store yet")
+        db.execute("delete from letter where run_id = ? and partition = ?", (run_id, partition))
+        db.execute("delete from journal where run_id = ? and partition = ?", (run_id, partition))
+        if changes.runs:
+            _write_runs(db, [changes.runs[0]._replace(handle=number)], stamp)
+        elif number:
+            _delete_run(db, number)
+        write_events(db, changes, stamp)
+        _add_usage(db, changes, stamp)
+
+
+def write_note(db: sqlite3.Connection, note: Note) -> None:
+    """A note stands for itself: written again, the newer one counts."""
+    with transaction(db):
+        db.execute(
+            """insert into note values (?, ?, ?, ?, ?) on conflict do update
+                set reason = excluded.reason, noted_at = excluded.noted_at""",
+            (note.partition, note.offset, note.kind, note.reason, note.noted_at),
+        )
+
+
+def _move(db: sqlite3.Connection, positions: Mapping[int, PositionChange], leases: Mapping[int, Lease]) -> None:
+    for partition, move in sorted(positions.items()):
+        lease = leases.get(partition)
+        if lease is None:
+            raise StalePosition(f"partition {partition} is not held: nothing was written")
+        where = (partition, move.expected, lease.epoch)
+        if not db.execute(_MOVE, (move.next, move.last_offset, move.last_hash, *where)).rowcount:
+            raise StalePosition(
+                f"partition {partition} is no longer at {move.expected} in epoch {lease.epoch}: nothing was written"
+            )
+
+
+def _write_runs(db: sqlite3.Connection, runs: Iterable[RunChange], stamp: Stamp) -> Handles:
+    old: list[RunChange] = []
+    new: list[RunChange] = []
+    for change in runs:
+        (old if change.handle else new).append(change)
+    _update_runs(db, old, stamp)
+    return _insert_runs(db, new, stamp)
+
+
+def _insert_runs(db: sqlite3.Connection, runs: Sequence[RunChange], stamp: Stamp) -> Handles:
+    if not runs:
+        return {}
+    (last,) = db.execute("select coalesce(max(n), 0) from run").fetchone()
+    key, fold = stamp.key, stamp.fold
+    placed = list(enumerate(runs, last + 1))
+    db.executemany(
+        _INSERT,
+        [(n, r.run_id, r.partition, r.thread_id, *_columns(r, key(db, r.dimensions), fold), r.body) for n, r in placed],
+    )
+    RUN_KEYS.add(db, [(key_hash(r.run_id), n) for n, r in placed], young=stamp.young)
+    THREAD_KEYS.add(db, [(key_hash(r.thread_id), r.created_at, n) for n, r in placed], young=stamp.young)
+    return {(r.partition, r.run_id): n for n, r in placed}
+
+
+def _update_runs(db: sqlite3.Connection, runs: list[RunChange], stamp: Stamp) -> None:
+    runs.sort(key=lambda change: change.handle)
+    moved = [
+        moved for start in range(0, len(runs), _CHUNK) for moved in _moved_threads(db, runs[start : start + _CHUNK])
+    ]
+    key, fold = stamp.key, stamp.fold
+    db.executemany(
+        _UPDATE,
+        [(r.thread_id, *_columns(r, key(db, r.dimensions), fold), r.body, r.handle) for r in runs],
+    )
+    THREAD_KEYS.remove(db, [before for before, _ in moved])
+    THREAD_KEYS.add(db, [after for _, after in moved], young=stamp.young)
+
+
+def _columns(r: RunChange, dimension: int, fold: int | None) -> tuple[int | None, ...]:
+    return r.status, r.created_at, r.flags, dimension, r.minute, r.final_timestamp, fold
+
+
+def _moved_threads(
+    db: sqlite3.Connection, runs: Sequence[RunChange]
+) -> list[tuple[tuple[int, int, int], tuple[int, int, int]]]:
+    """The thread keys, before and after, of the rows whose thread or time of creation changes: those of a late created.
+
+    Raises StalePosition where a handle leads to no row of that run: the caller's cache is not of this store's present.
+    """
+    marks = ", ".join("?" * len(runs))
+    rows = db.execute(
+        f"select n, run_id, partition, thread_id, created_at from run where n in ({marks}) order by n",
+        [change.handle for change in runs],
+    ).fetchall()
+    if [row[:3] for row in rows] != [(change.handle, change.run_id, change.partition) for change in runs]:
+        raise StalePosition("rows that were to be written are no longer those of their runs: nothing was written")
+    return [
+        ((key_hash(thread_id), created_at, n), (key_hash(change.thread_id), change.created_at, n))
+        for (n, _, _, thread_id, created_at), change in zip(rows, runs, strict=True)
+        if (thread_id, created_at) != (change.thread_id, change.created_at)
+    ]
+
+
+def _delete_run(db: sqlite3.Connection, number: int) -> None:
+    run_id, thread_id, created_at = db.execute(
+        "delete from run where n = ? returning run_id, thread_id, created_at", (number,)
+    ).fetchone()
+    RUN_KEYS.remove(db, [(key_hash(run_id), number)])
+    THREAD_KEYS.remove(db, [(key_hash(thread_id), created_at, number)])
+
+
+def _unchanged(db: sqlite3.Connection, change: DoorChange) -> int:
+    """The number of the run's row, 0 where it has none. Raises StalePosition where row or letters are not ``before``'s."""
+    found = [row for row in rows_of(db, [change.run_id]) if row[1] == change.partition]
+    number, body = (found[0][0], found[0][-1]) if found else (0, None)
+    letters = db.execute(
+        "select offset from letter where run_id = ? and partition = ? order by offset",
+        (change.run_id, change.partition),
+    ).fetchall()
+    if body != change.before or [offset for (offset,) in letters] != sorted(change.before_letters):
+        raise StalePosition(
+            f"run {change.run_id} changed in partition {change.partition} since it was read: nothing was written"
+        )
+    return number
+
+
+def _add_tallies(db: sqlite3.Connection, tally: Mapping[int, Mapping[str, int]]) -> None:
+    rows = [(partition, outcome, count) for partition, counts in tally.items() for outcome, count in counts.items()]
+    db.executemany(_ADD_TALLY, sorted(rows))
+
+
+def _add_usage(db: sqlite3.Connection, changes: Changes, stamp: Stamp) -> None:
+    key = stamp.key
+    rows = [(bucket.minute, key(db, bucket.dimensions), bucket.status, *sums) for bucket, sums in changes.usage.items()]
+    rows.sort()
+    db.executemany(_ADD_USAGE, rows)
