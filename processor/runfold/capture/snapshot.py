@@ -76,14 +76,15 @@ class _Told:
     def __init__(self, body: Body, envelope: dict[str, Any], times: dict[str, int]) -> None:
         self.body, self.envelope, self.times = body, envelope, times
         self.earliest, self.latest = min(times.values()), max(times.values())
+        self.metadata = body.object("metadata")
 
     def events(self) -> Iterator[Event]:
         yield self.created()
         started_at = self.times.get("started_at")
         if started_at is not None:
             yield _identified(RunInProgress(**self.envelope, occurred_at=started_at))
-        if (metadata := self.body.object("metadata")) is not None:
-            yield self.at_latest(RunModified, metadata=metadata)
+        if self.metadata is not None:
+            yield self.at_latest(RunModified, metadata=self.metadata)
         status = self.body.fields.get("status")
         if status != "in_progress" or started_at is None:
             yield from self.status(status)
@@ -97,7 +98,7 @@ class _Told:
             id=xxh3_128_hexdigest(_canonical((self.envelope["run_id"], "created"))),
             occurred_at=self.earliest if at is None else at,
             approximate=at is None,
-            metadata=self.body.object("metadata") or {},
+            metadata=self.metadata or {},
             expires_at=None if expires_at is None else expires_at // 1000,
             extra=self.body.beyond(KNOWN),
             **self.body.settings(),
@@ -105,7 +106,9 @@ class _Told:
 
     def status(self, status: Any) -> Iterator[Event]:
         """The state itself. Its time is exact where the body has a field for it, and else the latest one in the body."""
-        if status in _ENDS:
+        if not isinstance(status, str):
+            self.body.complaints.append("status is missing" if status is None else f"status is no text: {status!r:.60}")
+        elif status in _ENDS:
             yield self.end(*_ENDS[status])
         elif status == "requires_action":
             action = self.body.object("required_action")
@@ -114,11 +117,10 @@ class _Told:
             yield self.at_latest(RunRequiresAction, required_action=action or {})
         elif status == "queued" and self.latest == self.times.get("created_at") and "started_at" not in self.times:
             yield _identified(RunQueued(**self.envelope, occurred_at=self.latest))
-        elif isinstance(status, str) and status in _WAITING:
+        elif status in _WAITING:
             yield self.at_latest(_WAITING[status])
         else:
-            said = "is missing" if status is None else f"is none that is known: {status!r:.60}"
-            self.body.complaints.append(f"status {said}")
+            self.body.complaints.append(f"status is none that is known: {status!r:.60}")
 
     def end(self, kind: type[RunEnded], field: str | None) -> Event:
         at = None if field is None else self.times.get(field)
