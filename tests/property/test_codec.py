@@ -7,7 +7,9 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runfold_schemas import Event, Malformed, Unknown, decode, encode, encode_json
+from runfold_schemas import Event, Malformed, RunCreated, Unknown, decode, encode, encode_json
+from runfold_schemas.codec import decode_lean
+from runfold_schemas.lean import LeanRunCreated, bytes_of_created, created_of_bytes
 from runfold_schemas.testing import broken, random_bytes, random_event
 
 randoms = st.randoms(use_true_random=False)
@@ -51,3 +53,18 @@ def test_five_thousand_broken_values_are_all_answered() -> None:
     for _ in range(5_000):
         value = broken(encode(random_event(rng)), rng)
         assert isinstance(decode(value), (Event, Unknown, Malformed))
+
+
+@given(randoms)
+def test_lean_decoding_agrees(rng: Random) -> None:
+    """The fold's lean way of reading takes and refuses the same bytes, and says the same of them."""
+    value = random_bytes(rng)
+    whole, lean = decode(value), decode_lean(value)
+    if isinstance(whole, RunCreated):
+        assert isinstance(lean, LeanRunCreated)
+        assert created_of_bytes(bytes_of_created(lean)) == whole
+    elif isinstance(whole, Malformed):
+        assert isinstance(lean, Malformed)
+        assert (lean.run_id, lean.source, lean.sequence) == (whole.run_id, whole.source, whole.sequence)
+    else:
+        assert lean == whole
