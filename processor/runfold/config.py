@@ -1,0 +1,240 @@
+"""Settings: what can be set, by which environment variable, and what it is when nobody sets it.
+
+A setting comes from the command line, else from the environment, else from its default; ``runfold config`` shows which.
+Everything that is wrong is told at once, each with its variable and the remedy. To add a setting, add a row to
+``SETTINGS`` and a field to :class:`Settings`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from msgspec import Struct, field
+
+from runfold.fold.rules import DEFAULT_RULES, Rules
+
+
+class ConfigError(Exception):
+    """Settings that cannot be used: one line each, with the variable and the remedy (exit code 2)."""
+
+
+class Setting(NamedTuple):
+    """One row: its field in :class:`Settings`, its variable, how text becomes a value, and what it is for."""
+
+    name: str
+    variable: str
+    parse: Callable[[str], Any]
+    default: str
+    help: str
+    secret: bool = False
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """The effective settings. ``origins`` says of each where it came from. Times are in seconds, sizes in bytes."""
+
+    data: Path
+    log: str
+    store: str
+    partitions: int
+    batch_records: int
+    batch_bytes: int
+    batch_linger: float
+    open_runs: int
+    lease: float
+    drain: float
+    patience: float
+    rules: Rules
+    logging_level: str
+    logging_format: str
+    origins: dict[str, str] = field(default_factory=dict)
+
+
+def _count(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        number = int(text.replace("_", "")) if text.replace("_", "").isdigit() else -1
+        if not least <= number <= most:
+            raise ValueError(f"a whole number from {least:,} to {most:,} is wanted")
+        return number
+
+    return parse
+
+
+def _seconds(least: float, most: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = -1.0
+        if not least <= seconds <= most:
+            raise ValueError(f"seconds from {least:g} to {most:g} are wanted")
+        return seconds
+
+    return parse
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() not in choices:
+            raise ValueError(f"one of {', '.join(choices)} is wanted")
+        return text.lower()
+
+    return parse
+
+
+def _url(*schemes: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        scheme, separator, rest = text.partition("://")
+        if not separator or scheme not in schemes or not rest.strip("/"):
+            raise ValueError(f"a URL is wanted, such as {' or '.join(_EXAMPLES[scheme] for scheme in schemes)}")
+        return text
+
+    return parse
+
+
+def _name(text: str) -> str:
+    if not text or len(text) > 64:
+        raise ValueError("a name of 1 to 64 characters is wanted")
+    return text
+
+
+_EXAMPLES = {"sqlite": "sqlite:///runfold.db"}
+_RULES = "rules."
+
+SETTINGS = (
+    Setting("data", "RUNFOLD_DATA", Path, "runfold-data", "folder of the embedded log and store"),
+    Setting(
+        "log",
+        "RUNFOLD_LOG",
+        _url("sqlite"),
+        "",
+        "the log: sqlite:///FILE; by default runfold.log.db in the data folder",
+    ),
+    Setting(
+        "store",
+        "RUNFOLD_STORE",
+        _url("sqlite"),
+        "",
+        "the store: sqlite:///FILE; by default runfold.db in the data folder",
+    ),
+    Setting(
+        "partitions", "RUNFOLD_PARTITIONS", _count(1, 1024), "4", "partitions of an embedded log that is made anew"
+    ),
+    Setting(
+        "batch_records",
+        "RUNFOLD_BATCH_RECORDS",
+        _count(1, 1_000_000),
+        "20000",
+        "most records folded in one transaction",
+    ),
+    Setting("batch_bytes", "RUNFOLD_BATCH_BYTES", _count(1, 2**31), "32000000", "most bytes of them"),
+    Setting("batch_linger", "RUNFOLD_BATCH_LINGER", _seconds(0, 60), "0.002", "seconds a batch waits for more records"),
+    Setting(
+        "open_runs", "RUNFOLD_OPEN_RUNS", _count(100, 10_000_000), "20000", "open runs kept in memory, a partition"
+    ),
+    Setting(
+        "lease", "RUNFOLD_LEASE", _seconds(1, 3600), "10", "seconds a partition stays with a worker that is silent"
+    ),
+    Setting("drain", "RUNFOLD_DRAIN", _seconds(0.1, 3600), "10", "seconds that stopping may take"),
+    Setting(
+        "patience", "RUNFOLD_PATIENCE", _seconds(0, 86400), "30", "seconds of failing commits before serve gives up"
+    ),
+    Setting(
+        "rules.project_key",
+        "RUNFOLD_PROJECT_KEY",
+        _name,
+        DEFAULT_RULES.project_key,
+        "metadata key that names the project",
+    ),
+    Setting("rules.user_key", "RUNFOLD_USER_KEY", _name, DEFAULT_RULES.user_key, "metadata key that names the user"),
+    Setting(
+        "rules.api_key_key",
+        "RUNFOLD_API_KEY_KEY",
+        _name,
+        DEFAULT_RULES.api_key_key,
+        "metadata key that names the API key",
+    ),
+    Setting(
+        "rules.largest_value",
+        "RUNFOLD_LARGEST_VALUE",
+        _count(1000, 2**30),
+        str(DEFAULT_RULES.largest_value),
+        "most bytes of an event",
+    ),
+    Setting(
+        "rules.most_events",
+        "RUNFOLD_MOST_EVENTS",
+        _count(10, 10**6),
+        str(DEFAULT_RULES.most_events),
+        "most events of a run",
+    ),
+    Setting(
+        "logging_level",
+        "RUNFOLD_LOGGING_LEVEL",
+        _one_of("debug", "info", "warning", "error"),
+        "info",
+        "least level logged",
+    ),
+    Setting(
+        "logging_format",
+        "RUNFOLD_LOGGING_FORMAT",
+        _one_of("auto", "json", "console"),
+        "auto",
+        "auto: console on a terminal, else json",
+    ),
+)
+
+
+def load_settings(
+    given: Mapping[str, str | None] | None = None, *, environment: Mapping[str, str] | None = None
+) -> Settings:
+    """The effective settings. ``given`` is what the command line says, by name; None there is not given.
+
+    Raises ConfigError that names every setting that is wrong.
+    """
+    environment = os.environ if environment is None else environment
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    problems = [
+        f"{name}: no such setting; `runfold config` lists them"
+        for name in sorted(environment)
+        if name.startswith("RUNFOLD_") and name not in _KNOWN and not name.startswith("RUNFOLD_TEST")
+    ]
+    for setting in SETTINGS:
+        text, origin = _told(setting, given or {}, environment)
+        origins[setting.name] = origin
+        try:
+            values[setting.name] = setting.parse(text) if text or setting.default else ""
+        except ValueError as error:
+            problems.append(f"{setting.variable} ({origin}): {text!r}: {error}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    data: Path = values["data"]
+    values["log"] = values["log"] or f"sqlite:///{data / 'runfold.log.db'}"
+    values["store"] = values["store"] or f"sqlite:///{data / 'runfold.db'}"
+    rules = Rules(**{name.removeprefix(_RULES): values.pop(name) for name in list(values) if name.startswith(_RULES)})
+    return Settings(**values, rules=rules, origins=origins)
+
+
+def effective(settings: Settings) -> list[tuple[Setting, str, str]]:
+    """Each setting with its effective value, secrets masked, and where it came from."""
+    rows = []
+    for setting in SETTINGS:
+        owner: Any = settings.rules if setting.name.startswith(_RULES) else settings
+        value = str(getattr(owner, setting.name.removeprefix(_RULES)))
+        rows.append((setting, "********" if setting.secret and value else value, settings.origins[setting.name]))
+    return rows
+
+
+def _told(setting: Setting, given: Mapping[str, str | None], environment: Mapping[str, str]) -> tuple[str, str]:
+    on_command_line = given.get(setting.name)
+    if on_command_line is not None:
+        return on_command_line, "command line"
+    if environment.get(setting.variable):
+        return environment[setting.variable], "environment"
+    return setting.default, "default"
+
+
+_KNOWN = {setting.variable for setting in SETTINGS} | {"RUNFOLD_SHARED"}

@@ -1,0 +1,52 @@
+"""The only place where an adapter is chosen: what the URLs of RUNFOLD_LOG and RUNFOLD_STORE stand for.
+
+Contract tests read their lists of adapters from here, so that none can dodge them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from runfold.config import ConfigError, Settings
+from runfold.log.port import LogSink, LogSource
+from runfold.log.publisher import Publisher
+from runfold.log.sqlite import SqliteSink, SqliteSource
+from runfold.store.memory import MemoryStore
+from runfold.store.port import Store
+from runfold.store.sqlite import SqliteStore
+
+STORES = {"sqlite": SqliteStore, "memory": MemoryStore}
+LOGS = {"sqlite": (SqliteSource, SqliteSink)}
+
+
+def open_source(settings: Settings) -> LogSource:
+    """A source that reads the log of RUNFOLD_LOG; not started yet."""
+    return SqliteSource(path_of("RUNFOLD_LOG", settings.log))
+
+
+def open_sink(settings: Settings) -> LogSink:
+    """A sink that writes the log of RUNFOLD_LOG, making it where it is an embedded one; not started yet."""
+    path = path_of("RUNFOLD_LOG", settings.log)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return SqliteSink(path, partitions=settings.partitions)
+
+
+def open_publisher(settings: Settings, *, source: str = "runfold") -> Publisher:
+    """A publisher into the log of RUNFOLD_LOG, for ``async with``."""
+    return Publisher(open_sink(settings), source=source)
+
+
+def open_store(settings: Settings, *, make_folder: bool = False) -> Store:
+    """The store of RUNFOLD_STORE; not opened yet."""
+    path = path_of("RUNFOLD_STORE", settings.store)
+    if make_folder:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    return SqliteStore(path)
+
+
+def path_of(variable: str, url: str) -> Path:
+    """The file that a ``sqlite:///`` URL names: three slashes for a relative path, four for an absolute one."""
+    scheme, _, rest = url.partition("://")
+    if scheme != "sqlite" or not rest.startswith("/") or len(rest) < 2:
+        raise ConfigError(f"{variable}: {url!r}: sqlite:///FILE is wanted")
+    return Path(rest[1:])
