@@ -58,7 +58,7 @@ class Event(Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=T
     approximate: bool = False
 
 
-class RunCreated(Event, frozen=True, tag="thread.run.created"):
+class RunCreated(Event, frozen=True, kw_only=True, tag="thread.run.created"):
     """A run was created: what it shall do and with which settings. ``expires_at`` is in Unix seconds, as in the Run."""
 
     assistant_id: str = ""
@@ -80,31 +80,25 @@ class RunCreated(Event, frozen=True, tag="thread.run.created"):
     extra: JsonObject = {}
 
 
-class RunQueued(Event, frozen=True, tag="thread.run.queued"):
+class RunQueued(Event, frozen=True, kw_only=True, tag="thread.run.queued"):
     """The run waits for its turn, at first or given back after tool outputs."""
 
 
-class RunInProgress(Event, frozen=True, tag="thread.run.in_progress"):
+class RunInProgress(Event, frozen=True, kw_only=True, tag="thread.run.in_progress"):
     """The run is being worked on; ``started_at`` becomes the time of this event."""
 
 
-class ToolCalls(Struct, frozen=True, kw_only=True, gc=False):
-    """The calls whose outputs a run waits for; each call is kept as it came."""
-
-    tool_calls: list[JsonObject]
-
-
-class RunRequiresAction(Event, frozen=True, tag="thread.run.requires_action"):
+class RunRequiresAction(Event, frozen=True, kw_only=True, tag="thread.run.requires_action"):
     """The run waits for tool outputs; ``required_action`` says for which."""
 
     required_action: JsonObject
 
 
-class RunCancelling(Event, frozen=True, tag="thread.run.cancelling"):
+class RunCancelling(Event, frozen=True, kw_only=True, tag="thread.run.cancelling"):
     """Somebody asked for the run to be cancelled."""
 
 
-class RunEnded(Event, frozen=True):
+class RunEnded(Event, frozen=True, kw_only=True):
     """What the five ends share. ``usage`` null means unknown; a failed run can have used tokens."""
 
     usage: Usage | None = None
@@ -112,33 +106,33 @@ class RunEnded(Event, frozen=True):
     incomplete_details: JsonObject | None = None
 
 
-class RunCancelled(RunEnded, frozen=True, tag="thread.run.cancelled"):
+class RunCancelled(RunEnded, frozen=True, kw_only=True, tag="thread.run.cancelled"):
     """The run was cancelled."""
 
 
-class RunFailed(RunEnded, frozen=True, tag="thread.run.failed"):
+class RunFailed(RunEnded, frozen=True, kw_only=True, tag="thread.run.failed"):
     """The run failed; ``last_error`` says why."""
 
 
-class RunCompleted(RunEnded, frozen=True, tag="thread.run.completed"):
+class RunCompleted(RunEnded, frozen=True, kw_only=True, tag="thread.run.completed"):
     """The run did what it was created for."""
 
 
-class RunIncomplete(RunEnded, frozen=True, tag="thread.run.incomplete"):
+class RunIncomplete(RunEnded, frozen=True, kw_only=True, tag="thread.run.incomplete"):
     """The run stopped at a limit; ``incomplete_details`` says at which."""
 
 
-class RunExpired(RunEnded, frozen=True, tag="thread.run.expired"):
+class RunExpired(RunEnded, frozen=True, kw_only=True, tag="thread.run.expired"):
     """The run was not finished before its ``expires_at``."""
 
 
-class RunModified(Event, frozen=True, tag="thread.run.modified"):
+class RunModified(Event, frozen=True, kw_only=True, tag="thread.run.modified"):
     """Somebody replaced the run's metadata, in whatever state it was."""
 
     metadata: JsonObject
 
 
-class RunUsageCorrected(Event, frozen=True, tag="thread.run.usage_corrected"):
+class RunUsageCorrected(Event, frozen=True, kw_only=True, tag="thread.run.usage_corrected"):
     """Somebody corrected what the run used: ``usage`` is absolute and outranks that of any end."""
 
     usage: Usage

@@ -23,7 +23,7 @@ ABSENT = Raw(b"\xc0")
 """The default of a free-form field: nobody told it. Compared by identity."""
 
 
-class LeanRunCreated(Event, frozen=True, tag="thread.run.created"):
+class LeanRunCreated(Event, frozen=True, kw_only=True, tag="thread.run.created"):
     """:class:`RunCreated`, with its free-form values as they came."""
 
     assistant_id: str = ""

@@ -16,7 +16,7 @@ from msgspec import Struct
 from runfold_schemas.events import Event, RunCompleted, Tokens, Usage
 
 
-class BrokenChain(Exception):  # noqa: N818 - says what is wrong, as the ports do
+class BrokenChain(Exception):
     """The upcasters do not lead from every old version to a current one; the message names what is missing."""
 
 

@@ -25,7 +25,7 @@ _PATH = re.compile(r"`\$\.?([^`]*)`$")
 _NAME = re.compile(r"(?:[a-z_]+)(?:\.[a-z_]+)*(?= (?:is|holds) )")
 
 
-class InvalidEvent(ValueError):  # noqa: N818 - says what happened, as in `except InvalidEvent`
+class InvalidEvent(ValueError):
     """An event that no reader would accept; nothing of the call was sent. ``field`` and ``reason`` say what is wrong."""
 
     def __init__(self, field: str, reason: str) -> None:

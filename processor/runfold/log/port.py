@@ -17,15 +17,15 @@ class LogError(Exception):
     """Something about the log that a person has to act on; the message names the setting and the remedy."""
 
 
-class LogUnreachable(LogError):  # noqa: N818 - these three say what happened, as `except LogMissing` reads
+class LogUnreachable(LogError):
     """The log does not answer (exit code 3)."""
 
 
-class LogMissing(LogError):  # noqa: N818
+class LogMissing(LogError):
     """There is no such log or topic (exit code 3)."""
 
 
-class RangeLost(LogError):  # noqa: N818
+class RangeLost(LogError):
     """Offsets that were asked for are below the log's begin: retention has taken them."""
 
     def __init__(self, *, partition: int, wanted: int, begin: int) -> None:

@@ -1,0 +1,18 @@
+"""How the consumer cuts its batches and how patient it is: plain numbers, taken from the settings."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class Options(Struct, frozen=True, kw_only=True):
+    """Bounds of one batch (records, bytes, seconds to wait for more), of memory, and of waiting. Times in seconds."""
+
+    batch_records: int = 20_000
+    batch_bytes: int = 32_000_000
+    batch_linger: float = 0.002
+    open_runs: int = 20_000
+    lease: float = 10.0
+    drain: float = 10.0
+    patience: float = 30.0
+    idle_wait: float = 1.0
