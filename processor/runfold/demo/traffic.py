@@ -79,7 +79,9 @@ def lifecycle(number: int, at: int, random: Random, *, source: str | None = None
     yield end(**common(), usage=_usage(random))
 
 
-def interleaved(open_runs: int, random: Random, *, source: str | None = "bench", start: int = START_MS) -> Iterator[Event]:
+def interleaved(
+    open_runs: int, random: Random, *, source: str | None = "bench", start: int = START_MS
+) -> Iterator[Event]:
     """Events of many runs in order of ``occurred_at``, for ever, with ``open_runs`` of them open at any time."""
     heap: list[tuple[int, int, Event, Iterator[Event]]] = []
     count = 0

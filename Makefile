@@ -1,0 +1,49 @@
+# Everything runs in .venv, which is made by whatever needs it first. Nothing is needed but Python 3.11+ and make.
+PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,\
+	$(shell $(name) -c 'import sys; sys.version_info >= (3, 11) and print("$(name)")' 2>/dev/null)))
+BIN := .venv/bin
+PARALLEL ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test faults lint bench constraints clean
+
+help: ## Show what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.venv/.runtime: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "runfold needs Python 3.11 or newer; none was found. Name one: make PYTHON=/path/to/python3" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "no virtual environment could be made; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 2; }
+	$(BIN)/python -m pip install --quiet --editable . --constraint constraints.txt
+	@touch $@
+
+.venv/.development: .venv/.runtime
+	$(BIN)/python -m pip install --quiet 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --editable . --group lint --group test --constraint constraints.txt
+	@touch $@
+
+install: .venv/.runtime ## Install runfold into .venv
+
+demo: .venv/.runtime ## The main job on the embedded default: publish, fold, kill, prove (about 40 s)
+	$(BIN)/runfold demo
+
+test: .venv/.development lint ## All tests, with types, style and architecture first
+	$(BIN)/python -m pytest -n $(PARALLEL)
+
+faults: .venv/.development ## The fault tests with their full counts
+	$(BIN)/python -m pytest -n $(PARALLEL) -m faults
+
+lint: .venv/.development ## Types, style, format and the directions between rooms
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+bench: .venv/.development ## Measure, beside baselines in the same run
+	@for bench in tests/bench/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
+
+constraints: ## Compile the pins anew (needs uv)
+	uv pip compile pyproject.toml --group lint --group test --universal --python-version 3.11 --no-header --upgrade --output-file constraints.txt
+
+clean: ## Remove what was made
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist runfold-data
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,181 @@
+"""``runfold demo``: the whole of it on the embedded default, with real processes and the real commands.
+
+A simulated platform publishes; a service in another process folds; the service is killed with SIGKILL twice and started
+again; then the commands that people use show what came of it, and ``replay verify`` proves it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from random import Random
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from runfold.config import Settings
+from runfold.demo.platform import publish_broken, publish_runs
+from runfold.log.port import LogSink, LogSource
+from runfold.log.publisher import Publisher
+from runfold.store.port import RunFilter, Store
+
+RUNS_PER_SECOND = 100
+_SETTLED_WITHIN = 30.0
+_say = Console(stderr=True, highlight=False).print
+
+
+class DemoFailed(Exception):
+    """The demonstration did not come out as it should; the message says at which step."""
+
+
+class Service:
+    """``runfold serve`` in a process of its own, which the demo may kill. Its logs go to a file beside the data."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        with (self._folder / "serve.log").open("ab") as logs:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "runfold", "serve", "--data", str(self._folder), stdout=logs, stderr=logs
+            )
+
+    async def end(self, how: signal.Signals) -> int:
+        """Send a signal and wait; returns the exit code."""
+        assert self._process is not None
+        if self._process.returncode is None:
+            self._process.send_signal(how)
+        return await self._process.wait()
+
+    async def close(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            await self.end(signal.SIGKILL)
+
+
+def new_folder(data: Path) -> Path:
+    """A folder that is not there yet, so that no demo ever touches what another one left."""
+    number = 1
+    while True:
+        folder = (data / f"demo-{number}").absolute()
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
+
+
+async def demo(
+    settings: Settings, open_sink: Callable[[], LogSink], source: LogSource, store: Store, *, seconds: float, stay: bool
+) -> None:
+    """Run the demonstration in ``settings.data``. Raises DemoFailed where it does not come out as it should."""
+    folder = settings.data
+    runs = max(1, int(seconds * RUNS_PER_SECOND))
+    _say(f"A [b]simulated[/b] agent platform publishes {runs:,} runs in {seconds:g} s; `runfold serve` folds them.")
+    async with AsyncExitStack() as resources:
+        service = Service(folder)
+        resources.push_async_callback(service.close)
+        published = await _publish_and_kill(service, open_sink, runs=runs, seconds=seconds)
+        await source.start()
+        resources.push_async_callback(source.close)
+        await store.open(write=False)
+        resources.push_async_callback(store.close)
+        await _caught_up(source, store)
+        _say(f"{published:,} events published, all of them folded. What came of it:\n")
+        await _show(folder, store)
+        if stay:
+            await _go_on(folder, open_sink)
+        code = await service.end(signal.SIGTERM)
+        if code:
+            raise DemoFailed(f"the service left with exit code {code}; see {folder / 'serve.log'}")
+    _say(f"\nEverything is still there to look at: [b]runfold runs list --data {_short(folder)}[/b]")
+
+
+async def _publish_and_kill(service: Service, open_sink: Callable[[], LogSink], *, runs: int, seconds: float) -> int:
+    async with Publisher(open_sink(), source="simulated") as publisher:
+        await service.start()
+        killing = asyncio.create_task(_kill_twice(service, seconds))
+        with _progress() as progress:
+            task = progress.add_task("simulated events", total=None)
+            count = await publish_runs(
+                publisher,
+                runs=runs,
+                seconds=seconds,
+                random=Random(),  # noqa: S311 - made-up traffic, no secrets
+                progress=lambda more: progress.advance(task, more),
+            )
+        sink = open_sink()
+        await sink.start()
+        try:
+            count += await publish_broken(sink)
+        finally:
+            await sink.close()
+        await killing
+        return count
+
+
+async def _kill_twice(service: Service, seconds: float) -> None:
+    for time in ("once", "twice"):
+        await asyncio.sleep(seconds / 3)
+        await service.end(signal.SIGKILL)
+        _say(f"[red]kill -9[/red]: the service is gone ({time}), in the middle of its work; publishing goes on")
+        await asyncio.sleep(min(1.0, seconds / 20))
+        await service.start()
+        _say("[green]started again[/green]: it reads on from where its last transaction ended")
+
+
+async def _caught_up(source: LogSource, store: Store) -> None:
+    """Wait until the store has folded all that the log holds."""
+    ranges = await source.ranges(range(await source.partitions()))
+    ends = {partition: held.end for partition, held in ranges.items()}
+    async with asyncio.timeout(_SETTLED_WITHIN):
+        while {status.partition: status.position for status in await store.partitions()} != ends:
+            await asyncio.sleep(0.05)
+
+
+async def _show(folder: Path, store: Store) -> None:
+    busiest = max(await store.list_runs(RunFilter(limit=200)), key=lambda run: len(run.body))
+    for words in (
+        ("status",),
+        ("usage", "--by", "model", "--bucket", "minute"),
+        ("replay", "history", busiest.run_id),
+        ("dead-letters", "list"),
+        ("replay", "verify"),
+    ):
+        _say(f"[b]$ runfold {' '.join(words)}[/b]")
+        command = (sys.executable, "-m", "runfold", *words, "--data", str(folder))
+        process = await asyncio.create_subprocess_exec(*command)
+        code = await process.wait()
+        if code:
+            raise DemoFailed(f"`runfold {' '.join(words)} --data {folder}` answered with exit code {code}")
+        _say("")
+
+
+async def _go_on(folder: Path, open_sink: Callable[[], LogSink]) -> None:
+    """Publish a little traffic until Ctrl-C or SIGTERM."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for which in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(which, stop.set)
+    _say(
+        f"Staying up; simulated traffic goes on. Try [b]runfold status --watch --data {_short(folder)}[/b]. Ctrl-C ends it."
+    )
+    async with Publisher(open_sink(), source="simulated") as publisher:
+        while not stop.is_set():
+            random = Random()  # noqa: S311 - made-up traffic, no secrets
+            await publish_runs(publisher, runs=10, seconds=1, random=random, progress=lambda _: None)
+
+
+def _progress() -> Progress:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+
+
+def _short(folder: Path) -> str:
+    return os.path.relpath(folder)
