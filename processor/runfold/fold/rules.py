@@ -12,6 +12,7 @@ from msgspec import Struct, msgpack, structs
 
 FOLD_VERSION = 1
 COMPATIBLE = (1,)
+MOST_EVENTS = 50_000
 
 
 class Rules(Struct, frozen=True, kw_only=True):
@@ -24,6 +25,11 @@ class Rules(Struct, frozen=True, kw_only=True):
     most_events: int = 10_000
     most_corrections: int = 100
     alarm_events: int = 1_000
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for limits that a run's row has no room for: a source has two bytes in the timeline."""
+        if not 0 < self.most_events + self.most_corrections <= MOST_EVENTS or self.most_corrections < 0:
+            raise ValueError(f"most_events and most_corrections: from 1 to {MOST_EVENTS:,} together")
 
     @property
     def settings_hash(self) -> str:

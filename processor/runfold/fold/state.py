@@ -17,6 +17,8 @@ from runfold.fold.usage import Booking, Dimensions
 from runfold_schemas.events import JsonObject, Usage
 
 MOST_JUMP = 10_000
+MOST_SEEN = 1_000
+"""Sources and gaps of a run that records which are not folded may add to; folded ones are bounded by their number."""
 
 
 class Source(Struct, array_like=True, gc=False):
@@ -104,18 +106,20 @@ def hash_of_source(name: str) -> int:
 def number_seen(state: RunState, name: str | None, sequence: int | None) -> None:
     """Mark a number that came with a record that is not folded itself (a duplicate, a conflict, a dead letter).
 
-    Only folded events make a source count anew, or mark numbers of one that has.
+    Only folded events make a source count anew, or mark numbers of one that has. Where a run already has very many
+    sources or gaps no more are added: duplicates are not bounded in number, and a run's row has to be.
     """
     if name is None or sequence is None:
         return
     hashed = hash_of_source(name)
     source = _newest(state.sources, hashed)
     if source is None:
-        if sequence > MOST_JUMP:
+        if sequence > MOST_JUMP or len(state.sources) >= MOST_SEEN:
             return
         source = Source(hashed)
         state.sources.append(source)
-    if not source.counted_anew and sequence - source.last <= MOST_JUMP:
+    opens = sequence > source.last + 1 and len(source.missing) >= MOST_SEEN
+    if not (source.counted_anew or opens) and sequence - source.last <= MOST_JUMP:
         _take(state, source, sequence)
 
 
