@@ -7,6 +7,7 @@ import heapq
 import time
 from collections.abc import Callable, Iterator
 from random import Random
+from typing import Any
 
 from msgspec import structs
 
@@ -62,8 +63,8 @@ async def publish_runs(
 async def publish_broken(sink: LogSink) -> int:
     """Append a few records such as no publisher of ours would send; returns how many."""
     now = int(time.time() * 1000)
-    names = {"run_id": "run_broken", "thread_id": "thread_broken", "id": "1"}
-    key = names["run_id"].encode()
+    names: dict[str, Any] = {"run_id": "run_broken", "thread_id": "thread_broken", "id": "1"}
+    key = b"run_broken"
     newer = encode_json(RunInProgress(**names, occurred_at=now)).replace(b"in_progress", b"paused")
     broken = [
         Message(key, b"\x93not an event"),

@@ -134,9 +134,12 @@ async def _caught_up(source: LogSource, store: Store) -> None:
     """Wait until the store has folded all that the log holds."""
     ranges = await source.ranges(range(await source.partitions()))
     ends = {partition: held.end for partition, held in ranges.items()}
-    async with asyncio.timeout(_SETTLED_WITHIN):
-        while {status.partition: status.position for status in await store.partitions()} != ends:
-            await asyncio.sleep(0.05)
+    try:
+        async with asyncio.timeout(_SETTLED_WITHIN):
+            while {status.partition: status.position for status in await store.partitions()} != ends:  # noqa: ASYNC110 - another process moves them
+                await asyncio.sleep(0.05)
+    except TimeoutError as error:
+        raise DemoFailed(f"the service did not catch up within {_SETTLED_WITHIN:g} s") from error
 
 
 async def _show(folder: Path, store: Store) -> None:
