@@ -123,7 +123,8 @@ class Store(Protocol):
     def serve_lock(self) -> AbstractContextManager[None]:
         """To be held by whoever serves the store, where only one process may. Raises StoreBusy while another holds it.
 
-        Readers do not need it, nor do those who write through the door.
+        Taken before :meth:`open`, which then ends the leases that a killed holder left behind. Readers do not need it, nor
+        do those who write through the door.
         """
 
     async def open(self, *, write: bool = True) -> None:

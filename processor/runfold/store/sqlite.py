@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from runfold.fold.changes import Changes, Letter
@@ -44,15 +44,25 @@ class SqliteStore:
         self._factory = connection
         self._stamp = Stamp(young=young)
         self._lanes: dict[str, Lane] = {}
+        self._alone = False
 
-    def serve_lock(self) -> AbstractContextManager[None]:
-        return serve_lock(self.path)
+    @contextmanager
+    def serve_lock(self) -> Iterator[None]:
+        with serve_lock(self.path):
+            self._alone = True
+            try:
+                yield
+            finally:
+                self._alone = False
 
     async def open(self, *, write: bool = True) -> None:
         try:
             if write:
                 await self._add_lane("write")
                 await self._lane("write").run(migrate, self.path)
+            if write and self._alone:
+                # Whoever holds the lock is the only owner alive: what a killed one held need not be waited for.
+                await self._lane("write").run(sqlite_leases.free_all)
             await self._add_lane("read")
             await self._lane("read").run(check_readable, self.path)
             await self._add_lane("load")
