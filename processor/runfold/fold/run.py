@@ -146,8 +146,9 @@ def _reject(state: RunState, event: Event, rules: Rules) -> Rejection | None:
 def _reject_crowd(state: RunState, event: Event, count: int, rules: Rules) -> Rejection | None:
     """Endings always count, and so do corrections up to a bound of their own: bills depend on them."""
     state.flags |= CROWDED
-    excepted = (isinstance(event, RunEnded) and state.ended_at is None) or (
-        type(event) is RunUsageCorrected and count < rules.most_events + rules.most_corrections
+    ended = state.ended_at is not None
+    excepted = (isinstance(event, RunEnded) and not ended) or (
+        type(event) is RunUsageCorrected and count < rules.most_events + rules.most_corrections + ended
     )
     if count < rules.most_events or excepted:
         return None

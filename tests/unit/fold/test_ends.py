@@ -99,5 +99,3 @@ def test_an_end_before_anything_else_ends_the_run(story: Story) -> None:
     """A run of which only the end is known has ended."""
     assert story.tell(RunCompleted, 5, usage=usage(3)) == "applied"
     assert story.run["status"] == "completed"
-
-
