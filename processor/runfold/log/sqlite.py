@@ -24,7 +24,7 @@ from runfold.log import sqlite_file, sqlite_read
 from runfold.log.bell import Follower, Ringer
 from runfold.log.clock import wall_clock
 from runfold.log.partitioner import key_hash
-from runfold.log.port import LogIdentity, Message, Place, Range
+from runfold.log.port import LogIdentity, Message, Place, Range, RangeLost
 from runfold.log.sqlite_file import LogFile
 
 T = TypeVar("T")
@@ -131,11 +131,13 @@ class SqliteSource:
         )
 
     async def record_at(self, partition: int, offset: int) -> Record | None:
-        found = await self._opened.run(
-            lambda file: sqlite_read.records(
-                file, partition, begin=offset, end=offset + 1, limit=sqlite_read.Limit(records=1, size=0)
+        limit = sqlite_read.Limit(records=1, size=0)
+        try:
+            found = await self._opened.run(
+                lambda file: sqlite_read.records(file, partition, begin=offset, end=offset + 1, limit=limit)
             )
-        )
+        except RangeLost:
+            return None
         return found[0] if found else None
 
     def assign(self, positions: Mapping[int, int]) -> None:
