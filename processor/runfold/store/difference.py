@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import aclosing
 from itertools import zip_longest
 from typing import Any, Final
 
@@ -51,9 +52,10 @@ async def first_usage_difference(left: StoreSnapshot, right: StoreSnapshot) -> D
 
 async def _first(table: str, columns: Sequence[str], *, left: Iterator[Row], right: Iterator[Row]) -> Difference | None:
     width = _KEY_WIDTH[table]
-    async for here, there in with_breath(_side_by_side(left, right, width)):
-        if here != there:
-            return _told(table, columns, here, there)
+    async with aclosing(with_breath(_side_by_side(left, right, width))) as rows:
+        async for here, there in rows:
+            if here != there:
+                return _told(table, columns, here, there)
     return None
 
 
@@ -90,7 +92,7 @@ def _inside(left: object, right: object) -> tuple[str, object, object]:
     assert isinstance(right, bytes)
     try:
         here, there = _fields(left), _fields(right)
-    except DecodeError:  # a broken body is what verify looks for
+    except (DecodeError, ValueError, RecursionError):  # a broken body is what verify looks for
         return "body", left, right
     pairs = enumerate(zip_longest(here, there))
     return next(((f"body[{n}]", a, b) for n, (a, b) in pairs if a != b), ("body", left, right))

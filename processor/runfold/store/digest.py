@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from hashlib import blake2b
 from itertools import chain
 from typing import Final, TypeVar
@@ -89,7 +89,7 @@ def _line(row: dict[str, object]) -> bytes:
     return json.encode(row) + b"\n"
 
 
-async def with_breath(rows: Iterable[T]) -> AsyncIterator[T]:
+async def with_breath(rows: Iterable[T]) -> AsyncGenerator[T]:
     """The rows, with a turn for the event loop now and then."""
     for number, row in enumerate(rows, 1):
         yield row

@@ -63,8 +63,8 @@ def connect(path: Path, *, write: bool, factory: type[sqlite3.Connection] = sqli
 @contextmanager
 def transaction(db: sqlite3.Connection, *, begin: str = "begin immediate") -> Iterator[None]:
     """All or nothing. After any failure the connection stands outside a transaction, ready for the next one."""
-    db.execute(begin)
     try:
+        db.execute(begin)
         yield
         db.execute("commit")
     except BaseException:

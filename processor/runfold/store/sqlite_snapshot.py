@@ -69,4 +69,6 @@ class SqliteSnapshot:
 
     def _rows(self, statement: str, *values: object) -> Iterator[Row]:
         with translated(self._path):
-            yield from self._db.execute(statement, values)
+            # Not "yield from": a reader that stops early would close the cursor, perhaps after its connection.
+            for row in self._db.execute(statement, values):  # noqa: UP028 - see above
+                yield row
