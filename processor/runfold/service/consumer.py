@@ -3,35 +3,26 @@
 A batch goes this way: (1) fetched, while the one before commits; (2) its runs loaded from the store; (3) folded, on a
 thread of its own; (4) applied: rows, usage, letters and positions together, or not at all; (5) settled. When somebody
 else has written meanwhile, step 4 refuses: everything in hand is dropped, the partitions are taken again, and reading goes
-on from where the store stands. Nothing else is ever a commit.
+on from where the store stands. The same is done after any step that failed. Nothing else is ever a commit.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
-from typing import NamedTuple
 
 from runfold.fold.batch import PartitionFold
 from runfold.fold.changes import Changes
-from runfold.fold.record import Record
 from runfold.fold.rules import Rules
-from runfold.log.port import LogSource
+from runfold.log.port import LogSource, LogUnreachable
+from runfold.service.fetching import Batch, dismiss, fetch
 from runfold.service.options import Options
 from runfold.service.ownership import Ownership
+from runfold.service.patience import Patience
+from runfold.service.telling import canonical_line
 from runfold.store.port import StalePosition, Store, StoreUnreachable
 from runfold.telemetry import Logger
-
-
-class Batch(NamedTuple):
-    """What one fetch gave: records by partition, the position after them, and how long it took (seconds)."""
-
-    records: dict[int, list[Record]]
-    positions: dict[int, int]
-    seconds: float
 
 
 class Consumer:
@@ -48,35 +39,54 @@ class Consumer:
         self._rules, self._options, self._logger = rules, options, logger
         self._folds: dict[int, PartitionFold] = {}
         self._positions: dict[int, int] = {}
-        self._failing_since: float | None = None
+        self._fetching: asyncio.Task[Batch] | None = None
         self._thread = ThreadPoolExecutor(1, "runfold-fold")
 
     async def run(self, stop: asyncio.Event, *, ends: Mapping[int, int] | None = None) -> None:
         """Fold until stopped. Raises what the log and the store raise where patience does not help."""
-        await self._take_partitions()
-        fetching: asyncio.Task[Batch] | None = None
+        patience = Patience(self._options.patience, stop)
         stopping = asyncio.create_task(stop.wait())
         try:
+            await self._take_partitions()
             while not stop.is_set() and not self._reached(ends):
-                fetching = fetching or asyncio.create_task(self._fetch())
-                await asyncio.wait((fetching, stopping), return_when=asyncio.FIRST_COMPLETED)
-                if not fetching.done():
-                    break
-                batch, fetching = fetching.result(), None
-                if batch.records:
-                    fetching = asyncio.create_task(self._fetch())
-                    if not await self._fold_and_commit(batch):
-                        await _dismiss(fetching)
-                        fetching = None
-                        await self._take_partitions()
+                try:
+                    await self._round(stopping)
+                except (StalePosition, StoreUnreachable, LogUnreachable) as error:
+                    self._ownership.lost.set()
+                    self._logger.warning("batch_dropped", reason=str(error), cause=type(error).__name__)
+                    await patience.bear(error)
+                else:
+                    patience.rewarded()
         finally:
             stopping.cancel()
-            if fetching is not None:
-                await _dismiss(fetching)
+            await self._drop_fetch()
             self._thread.shutdown(wait=False)
 
+    async def _round(self, stopping: asyncio.Task[bool]) -> None:
+        """One batch, or none where none came. After a failure, or when a lease was lost, the partitions first."""
+        if self._ownership.lost.is_set():
+            await self._drop_fetch()
+            await self._take_partitions()
+        fetching = self._fetching = self._fetching or self._begin_fetch()
+        await asyncio.wait((fetching, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not fetching.done():
+            return
+        self._fetching = None
+        batch = fetching.result()
+        if batch.records:
+            self._fetching = self._begin_fetch()
+            await self._fold_and_commit(batch)
+
     def _reached(self, ends: Mapping[int, int] | None) -> bool:
-        return ends is not None and all(self._positions.get(which, end) >= end for which, end in ends.items())
+        return ends is not None and all(self._positions.get(which, -1) >= end for which, end in ends.items())
+
+    def _begin_fetch(self) -> asyncio.Task[Batch]:
+        return asyncio.create_task(fetch(self._source, self._options))
+
+    async def _drop_fetch(self) -> None:
+        fetching, self._fetching = self._fetching, None
+        if fetching is not None:
+            await dismiss(fetching)
 
     async def _take_partitions(self) -> None:
         """Take the partitions (again) and read on from where the store stands: no position in hand counts any more."""
@@ -97,59 +107,25 @@ class Consumer:
         }
         self._source.assign(self._positions)
 
-    async def _fetch(self) -> Batch:
-        """Records up to the bounds of a batch, waiting a little for more once there are some."""
-        options, source, loop = self._options, self._source, asyncio.get_running_loop()
-        begun = loop.time()
-        wait, deadline = options.idle_wait, None
-        records: dict[int, list[Record]] = {}
-        count, size = 0, 0
-        while count < options.batch_records and size < options.batch_bytes:
-            got = await source.fetch(
-                most_records=options.batch_records - count, most_bytes=options.batch_bytes - size, wait=wait
-            )
-            for partition, more in got.items():
-                records.setdefault(partition, []).extend(more)
-                count += len(more)
-                size += sum(len(record.value or b"") for record in more)
-            deadline = deadline or loop.time() + options.batch_linger
-            wait = deadline - loop.time()
-            if not got or wait <= 0:
-                break
-        # No await between the last fetch and here: the positions are those after exactly these records.
-        return Batch(records, {which: source.position(which) for which in records}, loop.time() - begun)
-
-    async def _fold_and_commit(self, batch: Batch) -> bool:
-        """Steps 2 to 5. False when the store has moved, or cannot be written for now: take the partitions again."""
+    async def _fold_and_commit(self, batch: Batch) -> None:
+        """Steps 2 to 5. Raises what the store raises: then the folds in hand are ahead of it, and have to be dropped."""
         loop = asyncio.get_running_loop()
         times = [loop.time()]
-        try:
-            for partition, records in batch.records.items():
-                await self._load(partition, records)
-            times.append(loop.time())
-            changes = await loop.run_in_executor(self._thread, self._fold, batch)
-            times.append(loop.time())
-            handles = await self._store.apply(changes, self._ownership.leases)
-        except StalePosition as error:
-            self._logger.warning("commit_refused", reason=str(error))
-            return False
-        except StoreUnreachable as error:
-            await self._bear_with(error)
-            return False
+        for partition, records in batch.records.items():
+            fold = self._folds[partition]
+            if absent := fold.absent(records):
+                rows = await self._store.load(partition, absent)
+                fold.take_in((row.run_id, row.handle, row.body) for row in rows.values())
         times.append(loop.time())
-        self._failing_since = None
+        changes = await loop.run_in_executor(self._thread, self._fold, batch)
+        times.append(loop.time())
+        handles = await self._store.apply(changes, self._ownership.leases)
+        times.append(loop.time())
         for partition in batch.records:
             self._folds[partition].settle(handles)
             self._positions[partition] = batch.positions[partition]
-        self._log_commit(batch, changes, times)
-        return True
-
-    async def _load(self, partition: int, records: list[Record]) -> None:
-        fold = self._folds[partition]
-        absent = fold.absent(records)
-        if absent:
-            rows = await self._store.load(partition, absent)
-            fold.take_in((row.run_id, row.handle, row.body) for row in rows.values())
+        self._ownership.folded(changes.positions)
+        self._logger.info("batch_committed", **canonical_line(batch, changes, times))
 
     def _fold(self, batch: Batch) -> Changes:
         changes = Changes()
@@ -157,46 +133,3 @@ class Consumer:
             expected, following = self._positions[partition], batch.positions[partition]
             self._folds[partition].fold(records, next_position=following, expected=expected, changes=changes)
         return changes
-
-    async def _bear_with(self, error: StoreUnreachable) -> None:
-        """Wait before the next try, longer each time; after the patience that is set, give up."""
-        now = asyncio.get_running_loop().time()
-        self._failing_since = self._failing_since or now
-        failing = now - self._failing_since
-        if failing >= self._options.patience:
-            raise error
-        pause = min(5.0, 0.1 + failing / 2)
-        self._logger.error("commit_failed", reason=str(error), retry_in_seconds=round(pause, 1))
-        await asyncio.sleep(pause)
-
-    def _log_commit(self, batch: Batch, changes: Changes, times: list[float]) -> None:
-        """The canonical line: one a batch, with all that can be asked about it."""
-        load, fold, commit = (round((after - before) * 1000, 2) for before, after in pairwise(times))
-        outcomes: dict[str, int] = {}
-        for counts in changes.tally.values():
-            for outcome, count in counts.items():
-                outcomes[outcome] = outcomes.get(outcome, 0) + count
-        newest = max(records[-1].timestamp for records in batch.records.values())
-        self._logger.info(
-            "batch_committed",
-            records=sum(map(len, batch.records.values())),
-            partitions=sorted(batch.records),
-            positions=[batch.positions[which] for which in sorted(batch.records)],
-            runs=len(changes.runs),
-            usage_rows=len(changes.usage),
-            letters=len(changes.letters),
-            **outcomes,
-            fetch_ms=round(batch.seconds * 1000, 2),
-            load_ms=load,
-            fold_ms=fold,
-            commit_ms=commit,
-            age_ms=max(0, int(time.time() * 1000) - newest) if newest >= 0 else None,
-        )
-
-
-async def _dismiss(task: asyncio.Task[Batch]) -> None:
-    """Cancel a fetch whose records are not wanted any more: they are still in the log."""
-    task.cancel()
-    await asyncio.wait((task,))
-    if not task.cancelled():
-        task.exception()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from runfold.config import Settings
+
 
 class Options(Struct, frozen=True, kw_only=True):
     """Bounds of one batch (records, bytes, seconds to wait for more), of memory, and of waiting. Times in seconds."""
@@ -12,7 +14,18 @@ class Options(Struct, frozen=True, kw_only=True):
     batch_bytes: int = 32_000_000
     batch_linger: float = 0.002
     open_runs: int = 20_000
-    lease: float = 10.0
     drain: float = 10.0
     patience: float = 30.0
     idle_wait: float = 1.0
+
+    @classmethod
+    def of(cls, settings: Settings) -> Options:
+        """The options that the settings name."""
+        return cls(
+            batch_records=settings.batch_records,
+            batch_bytes=settings.batch_bytes,
+            batch_linger=settings.batch_linger,
+            open_runs=settings.open_runs,
+            drain=settings.drain,
+            patience=settings.patience,
+        )

@@ -1,22 +1,33 @@
-"""One service process on the embedded default: opens log and store, holds the store's lock, and folds until stopped."""
+"""One service process on the embedded default: opens log and store, holds the store's lock, and folds until stopped.
+
+Resources close in reverse order. Once stopping, nothing is waited for without a bound: what does not end in time is left
+behind, and read again at the next start.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 
 from runfold.config import Settings
-from runfold.log.port import LogMissing, LogSource
+from runfold.log.port import LogError, LogMissing, LogSource
 from runfold.service.consumer import Consumer
 from runfold.service.options import Options
 from runfold.service.ownership import Ownership
-from runfold.store.port import Store
+from runfold.store.port import Store, StoreError
 from runfold.telemetry import Logger, get_logger
+
+CLOSING_SECONDS = 2.0
+"""Bound of each step of closing: giving back the partitions, closing the log, closing the store."""
 
 
 class DrainExceeded(Exception):
-    """Stopping took longer than RUNFOLD_DRAIN allows: what was not committed is read again at the next start."""
+    """Stopping took longer than RUNFOLD_DRAIN allows: what was not committed is read again at the next start.
+
+    A thread may still hang in the store or the log, and Python waits for it at exit: end the process with ``os._exit``.
+    """
 
 
 async def serve(settings: Settings, source: LogSource, store: Store, *, until_end: bool, stop: asyncio.Event) -> None:
@@ -27,26 +38,20 @@ async def serve(settings: Settings, source: LogSource, store: Store, *, until_en
     logger = get_logger()
     async with AsyncExitStack() as resources:
         resources.enter_context(store.serve_lock())
+        resources.push_async_callback(_in_time, store.close, logger)
         await store.open()
-        resources.push_async_callback(store.close)
-        await _start_when_there(source, stop, logger, wait=not until_end)
-        resources.push_async_callback(source.close)
-        if stop.is_set():
-            return
-        await _fold(settings, source, store, until_end=until_end, stop=stop)
+        resources.push_async_callback(_in_time, source.close, logger)
+        if until_end:
+            await source.start()
+        else:
+            await _start_when_there(source, stop, logger)
+        if not stop.is_set():
+            await _fold(settings, source, store, until_end=until_end, stop=stop)
 
 
 async def _fold(settings: Settings, source: LogSource, store: Store, *, until_end: bool, stop: asyncio.Event) -> None:
     logger = get_logger()
-    options = Options(
-        batch_records=settings.batch_records,
-        batch_bytes=settings.batch_bytes,
-        batch_linger=settings.batch_linger,
-        open_runs=settings.open_runs,
-        lease=settings.lease,
-        drain=settings.drain,
-        patience=settings.patience,
-    )
+    options = Options.of(settings)
     ownership = Ownership(source, store, rules=settings.rules, lease=settings.lease, logger=logger)
     consumer = Consumer(source, store, ownership, rules=settings.rules, options=options, logger=logger)
     ends = None
@@ -57,22 +62,23 @@ async def _fold(settings: Settings, source: LogSource, store: Store, *, until_en
     keeping = asyncio.create_task(ownership.keep())
     folding = asyncio.create_task(consumer.run(stop, ends=ends))
     try:
-        await _until_drained(folding, stop, options.drain)
+        await _until_drained(folding, keeping, stop, drain=options.drain)
     finally:
         for task in (folding, keeping):
             task.cancel()
-        await asyncio.wait((folding, keeping))
-        if ownership.leases:
-            await ownership.release()
-    if keeping.done() and not keeping.cancelled() and (error := keeping.exception()) is not None:
-        raise error
+        await asyncio.gather(folding, keeping, return_exceptions=True)
+        await _in_time(ownership.release, logger)
 
 
-async def _until_drained(folding: asyncio.Task[None], stop: asyncio.Event, drain: float) -> None:
-    """Wait for the consumer; once told to stop, no longer than ``drain`` seconds."""
+async def _until_drained(
+    folding: asyncio.Task[None], keeping: asyncio.Task[None], stop: asyncio.Event, *, drain: float
+) -> None:
+    """Wait for the consumer; once told to stop, no longer than ``drain`` seconds. Raises what either task raised."""
     stopping = asyncio.create_task(stop.wait())
     try:
-        await asyncio.wait((folding, stopping), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((folding, keeping, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if keeping.done():
+            keeping.result()  # it ends by an error alone, and nothing may be folded without it
         if not folding.done():
             await asyncio.wait((folding,), timeout=drain)
         if not folding.done():
@@ -84,24 +90,31 @@ async def _until_drained(folding: asyncio.Task[None], stop: asyncio.Event, drain
         stopping.cancel()
 
 
-async def _start_when_there(source: LogSource, stop: asyncio.Event, logger: Logger, *, wait: bool) -> None:
-    """Open the log; where there is none yet, wait for its first publisher to make it."""
+async def _in_time(close: Callable[[], Awaitable[None]], logger: Logger) -> None:
+    """Close something within its bound. What fails here must not hide the reason for closing, so it is told only."""
+    try:
+        async with asyncio.timeout(CLOSING_SECONDS):
+            await close()
+    except TimeoutError:
+        logger.warning("left_behind", what=close.__qualname__, seconds=CLOSING_SECONDS)
+    except (LogError, StoreError) as error:
+        logger.warning("closed_with_error", what=close.__qualname__, reason=str(error))
+
+
+async def _start_when_there(source: LogSource, stop: asyncio.Event, logger: Logger) -> None:
+    """Open the log; where there is none yet, wait for its first publisher to make it, or until told to stop."""
     told = False
-    while True:
+    while not stop.is_set():
         try:
             await source.start()
         except LogMissing as error:
-            if not wait:
-                raise
             if not told:
                 logger.warning("waiting_for_log", reason=str(error))
-                told = True
+            told = True
         else:
             return
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), 0.2)
-        if stop.is_set():
-            return
 
 
 def _quieten_collector() -> None:

@@ -1,0 +1,38 @@
+"""The canonical line: one a committed batch, with all that can be asked about it, and nothing out of an event's content."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from runfold.fold.changes import Changes
+from runfold.service.fetching import Batch
+
+
+def canonical_line(batch: Batch, changes: Changes, times: Sequence[float]) -> dict[str, Any]:
+    """Its fields. ``times`` are those (seconds) before load, fold and commit, and after.
+
+    ``age_ms`` is how long ago the newest record was published; None where its time is unknown.
+    """
+    load, fold, commit = (round((after - before) * 1000, 2) for before, after in pairwise(times))
+    outcomes: Counter[str] = Counter()
+    for counts in changes.tally.values():
+        outcomes.update(counts)
+    newest = max(records[-1].timestamp for records in batch.records.values())
+    return {
+        "records": sum(map(len, batch.records.values())),
+        "partitions": sorted(batch.records),
+        "positions": [batch.positions[which] for which in sorted(batch.records)],
+        "runs": len(changes.runs),
+        "usage_rows": len(changes.usage),
+        "letters": len(changes.letters),
+        **outcomes,
+        "fetch_ms": round(batch.seconds * 1000, 2),
+        "load_ms": load,
+        "fold_ms": fold,
+        "commit_ms": commit,
+        "age_ms": max(0, int(time.time() * 1000) - newest) if newest >= 0 else None,
+    }
