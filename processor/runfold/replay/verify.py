@@ -23,7 +23,7 @@ from runfold.replay.run_range import check_fold, set_aside_of
 from runfold.replay.shadow import BATCH_RECORDS, Progress, Shadow
 from runfold.replay.take_over import RunKey, Spared, letters_of, take_over
 from runfold.store.digest import StoreDigest, digest, in_chunks
-from runfold.store.port import Store, StoreRefused, StoreSnapshot
+from runfold.store.port import Store, StoreRefused, StoreSnapshot, StoreUnreachable
 from runfold.store.sqlite import SqliteStore
 from runfold_schemas.codec import decode_lean
 
@@ -87,8 +87,12 @@ async def verify(
 
 @asynccontextmanager
 async def _fresh_store(workspace: Path) -> AsyncIterator[Store]:
-    with TemporaryDirectory(prefix="verify-", dir=workspace) as folder:
-        store = SqliteStore(Path(folder, "shadow.db"))
+    try:
+        folder = TemporaryDirectory(prefix="verify-", dir=workspace)
+    except OSError as error:
+        raise StoreUnreachable(f"no folder for the shadow can be made in {workspace}: {error}") from error
+    with folder as path:
+        store = SqliteStore(Path(path, "shadow.db"))
         await store.open()
         try:
             yield store
