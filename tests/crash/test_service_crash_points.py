@@ -1,5 +1,7 @@
 """A store that fails at call n, for every n, before the call is done and after it: whatever fails, nothing shows of it."""
 
+# ruff: noqa: ASYNC240 - a test may wait for its own files
+
 from __future__ import annotations
 
 import asyncio
@@ -26,7 +28,9 @@ class Killed(BaseException):
 class Failing:
     """Hands calls on, and at the n-th of them raises ``fault``: before it is done, or after."""
 
-    def __init__(self, inner: Any, names: tuple[str, ...], *, fault: BaseException | None, at: int, after: bool) -> None:
+    def __init__(
+        self, inner: Any, names: tuple[str, ...], *, fault: BaseException | None, at: int, after: bool
+    ) -> None:
         self._inner, self._names = inner, names
         self._fault, self._at, self._after = fault, at, after
         self.calls = 0
@@ -83,7 +87,9 @@ async def calls_of(folder: Path) -> int:
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("fault", [Killed(), StoreUnreachable("gone"), StalePosition("moved")], ids=lambda f: type(f).__name__)
+@pytest.mark.parametrize(
+    "fault", [Killed(), StoreUnreachable("gone"), StalePosition("moved")], ids=lambda f: type(f).__name__
+)
 async def test_a_store_that_fails_at_any_call(folder: Path, fault: BaseException, after: bool) -> None:
     """Whichever call of the store fails, before or after it was done, the next start comes to the quiet run's store."""
     quiet = await fold_quietly(folder)

@@ -4,6 +4,8 @@ A *quiet* fold is the service itself, in this process, into memory, with nothing
 folding the same log has to come to.
 """
 
+# ruff: noqa: ASYNC240 - a test may wait for its own files
+
 from __future__ import annotations
 
 import asyncio
@@ -11,12 +13,14 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any
+
+from structlog.testing import capture_logs
 
 from runfold import wiring
 from runfold.config import Settings, load_settings
@@ -27,6 +31,7 @@ from runfold.service.serve import serve
 from runfold.store.digest import StoreDigest, digest, dump
 from runfold.store.memory import MemoryStore
 from runfold.store.port import Store
+from runfold.store.sqlite import SqliteStore
 from runfold_schemas import Event, encode
 
 PATIENCE = 60.0
@@ -88,6 +93,11 @@ class Server:
     async def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         self.send(how)
         return await self.ended()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     @property
     def text(self) -> str:
@@ -174,3 +184,66 @@ async def fold_quietly(folder: Path, *, source: LogSource | None = None, **envir
     source = source or SqliteSource(folder / "runfold.log.db")
     await serve(settings_of(folder, **environment), source, store, until_end=True, stop=asyncio.Event())
     return await held_by(store)
+
+
+class Serving:
+    """The service in this process, on a task of its own; ``logs`` is what it has logged, newest last."""
+
+    def __init__(self, task: asyncio.Task[None], stop: asyncio.Event, logs: list[Any]) -> None:
+        self.task, self.stop, self.logs = task, stop, logs
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait for a condition; raises what the service raised where it ends before."""
+        async with asyncio.timeout(PATIENCE):
+            while not condition():
+                if self.task.done():
+                    self.task.result()
+                    raise AssertionError(f"the service ended: {self.logs[-5:]}")
+                await asyncio.sleep(0.005)
+
+    async def said(self, event: str, *, times: int = 1) -> dict[str, Any]:
+        """The newest line of that event, once there are as many."""
+        await self.until(lambda: len(self.events(event)) >= times)
+        return self.events(event)[-1]
+
+    async def folded(self, records: int) -> None:
+        """Wait until that many records are committed."""
+        await self.until(lambda: sum(line["records"] for line in self.events("batch_committed")) >= records)
+
+    async def failure(self) -> BaseException | None:
+        """What the service ends with, once it ends."""
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.wait((self.task,))
+        return self.task.exception()
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        return [line for line in self.logs if line["event"] == name]
+
+    async def end(self) -> None:
+        self.stop.set()
+        await self.task
+
+
+@asynccontextmanager
+async def serving(
+    folder: Path,
+    *,
+    store: Store | None = None,
+    source: LogSource | None = None,
+    until_end: bool = False,
+    **told: object,
+) -> AsyncIterator[Serving]:
+    """Serve a data folder in this process, on SQLite unless told otherwise, for as long as the block lasts."""
+    settings = settings_of(folder, **told)
+    source = source or SqliteSource(folder / "runfold.log.db")
+    store = store or SqliteStore(folder / "runfold.db")
+    stop = asyncio.Event()
+    with capture_logs() as logs:
+        task = asyncio.create_task(serve(settings, source, store, until_end=until_end, stop=stop))
+        try:
+            yield Serving(task, stop, logs)
+        finally:
+            stop.set()
+            await asyncio.wait((task,))
+            if not task.cancelled():
+                task.exception()
