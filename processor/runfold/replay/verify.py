@@ -7,7 +7,7 @@ may change here is what is said of a difference; what is compared is what :mod:`
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -22,8 +22,8 @@ from runfold.replay.refold import readable
 from runfold.replay.run_range import check_fold, set_aside_of
 from runfold.replay.shadow import BATCH_RECORDS, Progress, Shadow
 from runfold.replay.take_over import RunKey, Spared, letters_of, take_over
-from runfold.store.digest import StoreDigest, digest, with_breath
-from runfold.store.port import Store, StoreRefused, StoreSnapshot
+from runfold.store.digest import StoreDigest, digest, in_chunks
+from runfold.store.port import Store, StoreRefused, StoreSnapshot, StoreUnreachable
 from runfold.store.sqlite import SqliteStore
 from runfold_schemas.codec import decode_lean
 
@@ -87,8 +87,12 @@ async def verify(
 
 @asynccontextmanager
 async def _fresh_store(workspace: Path) -> AsyncIterator[Store]:
-    with TemporaryDirectory(prefix="verify-", dir=workspace) as folder:
-        store = SqliteStore(Path(folder, "shadow.db"))
+    try:
+        folder = TemporaryDirectory(prefix="verify-", dir=workspace)
+    except OSError as error:
+        raise StoreUnreachable(f"no folder for the shadow can be made in {workspace}: {error}") from error
+    with folder as path:
+        store = SqliteStore(Path(path, "shadow.db"))
         await store.open()
         try:
             yield store
@@ -167,8 +171,7 @@ async def _superseded(snapshot: StoreSnapshot, rules: Rules, decode: Decode) -> 
     """The runs with letters that today's code could read."""
     found: set[RunKey] = set()
     for partition in await snapshot.positions():
-        async with aclosing(with_breath(letters_of(snapshot, partition))) as letters:
-            async for letter in letters:
-                if letter.run_id is not None and readable([letter], rules=rules, decode=decode):
-                    found.add((partition, letter.run_id))
+        async for letters in in_chunks(letters_of(snapshot, partition)):
+            now = readable(letters, rules=rules, decode=decode)
+            found |= {(partition, letter.run_id) for letter in now if letter.run_id is not None}
     return found
