@@ -114,7 +114,9 @@ def java(class_path: str, folder: Path, main: str, *arguments: str, heap: str = 
 def format_storage(class_path: str, folder: Path, cluster_id: str) -> None:
     """Make the node's data folder. Raises CalledProcessError with what Kafka says."""
     settings = str(folder / "server.properties")
-    command = java(class_path, folder, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", settings, heap="128m")
+    command = java(
+        class_path, folder, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", settings, heap="128m"
+    )
     subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)  # noqa: S603 - our own words
 
 

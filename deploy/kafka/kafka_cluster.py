@@ -62,9 +62,7 @@ class Cluster:
         try:
             for node, spare in zip(nodes, ports[2::3], strict=True):
                 extra = {name: value.replace("{port}", str(spare)) for name, value in (settings or {}).items()}
-                kafka_broker.write_configuration(node, nodes, cluster._folder_of(node), extra=extra)
-                kafka_broker.format_storage(jars, cluster._folder_of(node), cluster_id)
-                cluster._order(node, "start", command=cluster._command(node))
+                cluster.launch(node, cluster_id, extra)
             cluster.wait_until_up()
         except BaseException:
             cluster.close()
@@ -96,6 +94,13 @@ class Cluster:
             cluster = cls.start()
             pointer.write_text(str(cluster.folder))
             return cluster
+
+    def launch(self, node: Node, cluster_id: str, extra: Mapping[str, str]) -> None:
+        """Start a node for the first time, with an empty data folder; does not wait until it answers."""
+        folder = self._folder_of(node)
+        kafka_broker.write_configuration(node, self.nodes, folder, extra=extra)
+        kafka_broker.format_storage(self.class_path, folder, cluster_id)
+        self._order(node, "start", command=self._command(node))
 
     @property
     def bootstrap_servers(self) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -59,4 +58,4 @@ def _fetch(folder: Path) -> None:
         raise NoKafka(f"Maven did not fetch Kafka within {FETCH_SECONDS} s") from error
     if done.returncode:
         raise NoKafka(f"Maven could not fetch Kafka:\n{(done.stdout + done.stderr)[-2000:]}")
-    os.replace(unfinished, folder)
+    unfinished.replace(folder)

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from msgspec import Struct, field
 
 from runfold.fold.rules import DEFAULT_RULES, Rules
+from runfold.log.kafka_options import COMPRESSIONS, MECHANISMS, PROTOCOLS, KafkaOptions, address_of
 
 
 class ConfigError(Exception):
@@ -47,6 +49,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     drain: float
     patience: float
     rules: Rules
+    kafka: KafkaOptions
     logging_level: str
     logging_format: str
     origins: dict[str, str] = field(default_factory=dict)
@@ -77,9 +80,10 @@ def _seconds(least: float, most: float) -> Callable[[str], float]:
 
 def _one_of(*choices: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
-        if text.lower() not in choices:
+        chosen = next((choice for choice in choices if choice.lower() == text.lower()), None)
+        if chosen is None:
             raise ValueError(f"one of {', '.join(choices)} is wanted")
-        return text.lower()
+        return chosen
 
     return parse
 
@@ -89,6 +93,8 @@ def _url(*schemes: str) -> Callable[[str], str]:
         scheme, separator, rest = text.partition("://")
         if not separator or scheme not in schemes or not rest.strip("/"):
             raise ValueError(f"a URL is wanted, such as {' or '.join(_EXAMPLES[scheme] for scheme in schemes)}")
+        if scheme == "kafka":
+            address_of(text)
         return text
 
     return parse
@@ -100,17 +106,34 @@ def _name(text: str) -> str:
     return text
 
 
-_EXAMPLES = {"sqlite": "sqlite:///runfold.db"}
-_RULES = "rules."
+def _text(text: str) -> str:
+    return text
+
+
+def _web_address(text: str) -> str:
+    if not text.startswith(("https://", "http://")):
+        raise ValueError("an https:// URL is wanted")
+    return text
+
+
+def _kafka(name: str, parse: Callable[[str], Any], told: str, *, secret: bool = False) -> Setting:
+    """A row named as Kafka's tools name it: ``sasl.mechanism`` is RUNFOLD_KAFKA_SASL_MECHANISM."""
+    field_name = name.replace(".", "_")
+    default = str(getattr(KafkaOptions(), field_name))
+    return Setting(f"kafka.{field_name}", f"RUNFOLD_KAFKA_{field_name.upper()}", parse, default, told, secret)
+
+
+_EXAMPLES = {"sqlite": "sqlite:///runfold.db", "kafka": "kafka://localhost:9092/run-events"}
+_GROUPS: dict[str, type[Struct]] = {"rules": Rules, "kafka": KafkaOptions}
 
 SETTINGS = (
     Setting("data", "RUNFOLD_DATA", Path, "runfold-data", "folder of the embedded log and store"),
     Setting(
         "log",
         "RUNFOLD_LOG",
-        _url("sqlite"),
+        _url("sqlite", "kafka"),
         "",
-        "the log: sqlite:///FILE; by default runfold.log.db in the data folder",
+        "the log: sqlite:///FILE or kafka://HOST:9092/TOPIC; by default runfold.log.db in the data folder",
     ),
     Setting(
         "store",
@@ -170,6 +193,27 @@ SETTINGS = (
         str(DEFAULT_RULES.most_events),
         "most events of a run",
     ),
+    _kafka("security.protocol", _one_of(*PROTOCOLS), "how connections to Kafka are secured"),
+    _kafka("sasl.mechanism", _one_of(*MECHANISMS), "how to log in, with SASL_PLAINTEXT and SASL_SSL"),
+    _kafka("sasl.username", _text, "who logs in, with PLAIN and SCRAM"),
+    _kafka("sasl.password", _text, "the password of that user", secret=True),
+    _kafka("sasl.oauthbearer.token.endpoint.url", _web_address, "where tokens come from, with OAUTHBEARER"),
+    _kafka("sasl.oauthbearer.client.id", _text, "who asks for a token"),
+    _kafka("sasl.oauthbearer.client.secret", _text, "the secret of that client", secret=True),
+    _kafka("sasl.oauthbearer.scope", _text, "what the token is asked for"),
+    _kafka("ssl.cafile", _text, "certificates (PEM) that sign the brokers'; else those of the system"),
+    _kafka("ssl.certfile", _text, "our own certificate (PEM), where brokers want one"),
+    _kafka("ssl.keyfile", _text, "its key (PEM), where it is in a file of its own"),
+    _kafka("ssl.password", _text, "the password of the key", secret=True),
+    _kafka("group.id", _name, "under which name Kafka's tools show how far the log is read"),
+    _kafka("client.id", _name, "under which name brokers log what is asked"),
+    _kafka("client.rack", _text, "where we are, to read from replicas near by"),
+    _kafka("compression.type", _one_of(*COMPRESSIONS), "how batches are compressed"),
+    _kafka("batch.size", _count(1_000, 100_000_000), "most bytes of a batch, before it is compressed"),
+    _kafka("request.timeout.ms", _count(1_000, 600_000), "milliseconds that Kafka may take for an answer"),
+    _kafka("delivery.timeout.ms", _count(1_000, 600_000), "milliseconds until publishing gives up"),
+    _kafka("max.partition.fetch.bytes", _count(10_000, 2**30), "most bytes of one partition in an answer"),
+    _kafka("fetch.max.bytes", _count(10_000, 2**30), "most bytes of an answer"),
     Setting(
         "logging_level",
         "RUNFOLD_LOGGING_LEVEL",
@@ -214,16 +258,17 @@ def load_settings(
     data: Path = values["data"]
     values["log"] = values["log"] or f"sqlite:///{data / 'runfold.log.db'}"
     values["store"] = values["store"] or f"sqlite:///{data / 'runfold.db'}"
-    rules = Rules(**{name.removeprefix(_RULES): values.pop(name) for name in list(values) if name.startswith(_RULES)})
-    return Settings(**values, rules=rules, origins=origins)
+    for group, kind in _GROUPS.items():
+        names = [name for name in values if name.startswith(f"{group}.")]
+        values[group] = kind(**{name.removeprefix(f"{group}."): values.pop(name) for name in names})
+    return Settings(**values, origins=origins)
 
 
 def effective(settings: Settings) -> list[tuple[Setting, str, str]]:
     """Each setting with its effective value, secrets masked, and where it came from."""
     rows = []
     for setting in SETTINGS:
-        owner: Any = settings.rules if setting.name.startswith(_RULES) else settings
-        value = str(getattr(owner, setting.name.removeprefix(_RULES)))
+        value = str(attrgetter(setting.name)(settings))
         rows.append((setting, "********" if setting.secret and value else value, settings.origins[setting.name]))
     return rows
 

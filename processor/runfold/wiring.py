@@ -5,9 +5,13 @@ Contract tests read their lists of adapters from here, so that none can dodge th
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from runfold.config import ConfigError, Settings
+from runfold.log.kafka_options import address_of
 from runfold.log.port import LogSink, LogSource
 from runfold.log.publisher import Publisher
 from runfold.log.sqlite import SqliteSink, SqliteSource
@@ -15,20 +19,78 @@ from runfold.store.memory import MemoryStore
 from runfold.store.port import Store
 from runfold.store.sqlite import SqliteStore
 
+if TYPE_CHECKING:
+    from runfold.log.kafka_topic import KafkaTopic
+
 STORES = {"sqlite": SqliteStore, "memory": MemoryStore}
-LOGS = {"sqlite": (SqliteSource, SqliteSink)}
+
+
+class LogAdapter(NamedTuple):
+    """How a log's two sides are made; they are not started yet."""
+
+    open_source: Callable[[Settings], LogSource]
+    open_sink: Callable[[Settings], LogSink]
 
 
 def open_source(settings: Settings) -> LogSource:
     """A source that reads the log of RUNFOLD_LOG; not started yet."""
-    return SqliteSource(path_of("RUNFOLD_LOG", settings.log))
+    return _log_of(settings).open_source(settings)
 
 
 def open_sink(settings: Settings) -> LogSink:
     """A sink that writes the log of RUNFOLD_LOG, making it where it is an embedded one; not started yet."""
+    return _log_of(settings).open_sink(settings)
+
+
+def _log_of(settings: Settings) -> LogAdapter:
+    return LOGS[settings.log.partition("://")[0]]
+
+
+def _sqlite_source(settings: Settings) -> LogSource:
+    return SqliteSource(path_of("RUNFOLD_LOG", settings.log))
+
+
+def _sqlite_sink(settings: Settings) -> LogSink:
     path = path_of("RUNFOLD_LOG", settings.log)
     path.parent.mkdir(parents=True, exist_ok=True)
     return SqliteSink(path, partitions=settings.partitions)
+
+
+def _kafka_source(settings: Settings) -> LogSource:
+    with _kafka_installed():
+        from runfold.log.kafka import KafkaSource  # noqa: PLC0415 - aiokafka is an extra
+    return KafkaSource(address_of(settings.log), settings.kafka)
+
+
+def _kafka_sink(settings: Settings) -> LogSink:
+    with _kafka_installed():
+        from runfold.log.kafka_publish import KafkaSink  # noqa: PLC0415 - aiokafka is an extra
+    return KafkaSink(address_of(settings.log), settings.kafka)
+
+
+def open_topic(settings: Settings) -> KafkaTopic:
+    """The topic of RUNFOLD_LOG, to make or to check it; not started yet. Raises ConfigError where the log is no topic."""
+    try:
+        address = address_of(settings.log)
+    except ValueError as error:
+        raise ConfigError(f"RUNFOLD_LOG: {settings.log!r} is no topic; {error}") from error
+    with _kafka_installed():
+        from runfold.log.kafka_topic import KafkaTopic  # noqa: PLC0415 - aiokafka is an extra
+    return KafkaTopic(address, settings.kafka)
+
+
+@contextmanager
+def _kafka_installed() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"RUNFOLD_LOG: Kafka needs {error.name}: pip install 'runfold[kafka]'") from error
+
+
+LOGS = {
+    "sqlite": LogAdapter(_sqlite_source, _sqlite_sink),
+    "kafka": LogAdapter(_kafka_source, _kafka_sink),
+}
 
 
 def open_publisher(settings: Settings, *, source: str = "runfold") -> Publisher:

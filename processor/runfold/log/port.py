@@ -35,6 +35,17 @@ class RangeLost(LogError):
         self.partition, self.wanted, self.begin = partition, wanted, begin
 
 
+class LogCutShort(LogError):
+    """The log ends before an offset that was read from it: it has lost records, or is another log."""
+
+    def __init__(self, *, partition: int, wanted: int, end: int) -> None:
+        super().__init__(
+            f"partition {partition}: offset {wanted} was read up to, but the log now ends at {end}: it has lost records, or "
+            "was made anew. Restore it, or point RUNFOLD_STORE at a new store"
+        )
+        self.partition, self.wanted, self.end = partition, wanted, end
+
+
 class LogIdentity(NamedTuple):
     """Which log this is: a log made anew under the same name has another ``cluster_id``."""
 
@@ -80,6 +91,9 @@ class LogSource(Protocol):
     async def ranges(self, partitions: Sequence[int]) -> dict[int, Range]:
         """Begin and end of each partition, as of now."""
 
+    async def undecided(self, partitions: Sequence[int]) -> dict[int, int]:
+        """Of each partition that has such, how many offsets beyond the end are held back by an open transaction."""
+
     async def offsets_for_time(self, partitions: Sequence[int], time: int) -> dict[int, int]:
         """Per partition the first offset whose record timestamp is at or after ``time``, else the end."""
 
@@ -98,6 +112,9 @@ class LogSource(Protocol):
 
     def position(self, partition: int) -> int:
         """The next offset to read of an assigned partition."""
+
+    def tell_progress(self, positions: Mapping[int, int]) -> None:
+        """What the store has committed, for tools that show how far a log is read. A hint: it is never read back."""
 
     def read(self, partition: int, *, begin: int, end: int, key: bytes | None = None) -> AsyncIterator[list[Record]]:
         """Records of one partition with begin <= offset < end, in lists, whatever is assigned; of one key, if given.

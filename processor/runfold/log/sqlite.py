@@ -125,6 +125,10 @@ class SqliteSource:
     async def ranges(self, partitions: Sequence[int]) -> dict[int, Range]:
         return await self._opened.run(lambda file: {which: sqlite_read.range_of(file, which) for which in partitions})
 
+    async def undecided(self, partitions: Sequence[int]) -> dict[int, int]:  # noqa: ARG002 - the port's
+        """None: an append is whole or not there."""
+        return {}
+
     async def offsets_for_time(self, partitions: Sequence[int], time: int) -> dict[int, int]:
         return await self._opened.run(
             lambda file: {which: sqlite_read.offset_for_time(file, which, time) for which in partitions}
@@ -145,6 +149,9 @@ class SqliteSource:
 
     def position(self, partition: int) -> int:
         return self._positions[partition]
+
+    def tell_progress(self, positions: Mapping[int, int]) -> None:
+        """Nobody to tell: no tool but ours reads this log."""
 
     async def fetch(self, *, most_records: int, most_bytes: int, wait: float) -> dict[int, list[Record]]:
         loop = asyncio.get_running_loop()
