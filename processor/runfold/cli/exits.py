@@ -100,4 +100,5 @@ def _meanings() -> list[tuple[type[BaseException], int]]:
         (LogUnreachable, UNREACHABLE),
         (RangeLost, UNREACHABLE),
         (LogError, WRONG_USE),
+        (OSError, UNREACHABLE),  # a folder that cannot be made, an answer that the disk has no room for
     ]
