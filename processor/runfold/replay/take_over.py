@@ -25,6 +25,8 @@ from runfold_schemas.codec import UNREADABLE
 T = TypeVar("T")
 RunKey = tuple[int, str]
 """(partition, run_id)."""
+Place = tuple[int, int]
+"""(partition, offset)."""
 
 _CHUNK: Final = 1_000
 
@@ -46,6 +48,34 @@ class Spared(Struct, frozen=True, kw_only=True):
 
     def takes_letter(self, partition: int, letter: Letter, taken: AbstractSet[RunKey]) -> bool:
         return letter.offset < self.begins.get(partition, 0) or (partition, letter.run_id) in taken
+
+
+class WithoutLetters(Struct, frozen=True, kw_only=True):
+    """A snapshot with some letters left out, by (partition, offset): those of no run, which nothing can take over."""
+
+    whole: StoreSnapshot
+    left_out: AbstractSet[Place]
+
+    async def positions(self) -> dict[int, int]:
+        return await self.whole.positions()
+
+    def runs(self, partition: int) -> Iterator[Row]:
+        return self.whole.runs(partition)
+
+    def scan_runs(self) -> Iterator[tuple[int, Row]]:
+        return self.whole.scan_runs()
+
+    def letters(self, partition: int) -> Iterator[Row]:
+        return (row for row in self.whole.letters(partition) if (partition, row[0]) not in self.left_out)
+
+    def journal(self, partition: int) -> Iterator[Row]:
+        return self.whole.journal(partition)
+
+    def usage(self) -> Iterator[Row]:
+        return self.whole.usage()
+
+    async def close(self) -> None:
+        await self.whole.close()
 
 
 async def take_over(snapshot: StoreSnapshot, shadow: Shadow, spared: Spared) -> int:
