@@ -31,7 +31,7 @@ from runfold_schemas.lean import LEAN_EVENT_TYPES
 LATER = (RunCancelling, RunCompleted, RunModified, RunUsageCorrected)
 randoms = st.randoms(use_true_random=False)
 # No shrinking: every example makes and folds files, and a thousand smaller ones would take minutes.
-few = settings(max_examples=25, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+few = settings(max_examples=15, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 
 
 def messages(rng: Random) -> list[Message]:

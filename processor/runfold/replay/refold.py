@@ -17,11 +17,11 @@ from runfold.fold.changes import Changes, Letter
 from runfold.fold.outcome import SECOND_CREATED, SET_ASIDE, TOO_MANY_EVENTS, Rejection
 from runfold.fold.projection import project
 from runfold.fold.record import StoredRecord
-from runfold.fold.rules import COMPATIBLE, DEFAULT_RULES, Rules
+from runfold.fold.rules import DEFAULT_RULES, Rules
 from runfold.fold.state import RunState, decode_state
 from runfold.fold.usage import Booking, BucketKey, differences
 from runfold.log.port import LogSource
-from runfold.replay.run_range import RefoldRefused, RunRange, check_fold, find_ranges, set_aside_of
+from runfold.replay.run_range import RefoldRefused, RunRange, bind, check_fold, find_ranges, set_aside_of
 from runfold.store.port import DoorChange, StalePosition, Store, StoreIdentity
 from runfold_schemas.codec import decode_lean
 from runfold_schemas.events import Event
@@ -113,20 +113,7 @@ async def carry_out(store: Store, plan: RetryPlan) -> None:
 
     Raises StalePosition where the run changed since it was planned (plan again), StoreRefused as :meth:`Store.bind` does.
     """
-    owner = plan.owner
-    assert owner.cluster_id is not None
-    assert owner.topic is not None
-    assert owner.partitions is not None
-    assert owner.fold_version is not None
-    assert owner.settings_hash is not None
-    await store.bind(
-        cluster_id=owner.cluster_id,
-        topic=owner.topic,
-        partitions=owner.partitions,
-        fold_version=owner.fold_version,
-        compatible=COMPATIBLE,
-        settings_hash=owner.settings_hash,
-    )
+    await bind(store, plan.owner)
     for part in plan.parts:
         await store.write_through_door(part.change)
 

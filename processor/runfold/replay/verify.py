@@ -19,7 +19,7 @@ from runfold.fold.rules import Rules
 from runfold.log.port import LogSource, Range
 from runfold.replay.differences import Finding, findings
 from runfold.replay.refold import outdated
-from runfold.replay.run_range import check_fold, set_aside_of
+from runfold.replay.run_range import bind, check_fold, set_aside_of
 from runfold.replay.shadow import BATCH_RECORDS, Progress, Shadow
 from runfold.replay.take_over import Place, RunKey, Spared, WithoutLetters, letters_of, take_over
 from runfold.store.digest import StoreDigest, digest, in_chunks
@@ -75,7 +75,7 @@ async def verify(
     set_aside = set_aside_of(await store.notes())
     async with _fresh_store(workspace) as beside:
         shadow = Shadow(source, beside, rules=rules, decode=decode, set_aside=set_aside, progress=progress)
-        await shadow.bind(owner)
+        await bind(beside, owner)
         lost = await _follow(source, store, shadow)
         snapshot = await store.snapshot()
         try:
