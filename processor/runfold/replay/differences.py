@@ -9,7 +9,7 @@ from msgspec import Struct
 from runfold.fold.state import RunState
 from runfold.replay.take_over import letters_of, state_of
 from runfold.store.difference import Difference, first_difference, first_usage_difference
-from runfold.store.digest import StoreDigest
+from runfold.store.digest import StoreDigest, in_chunks
 from runfold.store.port import RUN_COLUMNS, StoreSnapshot
 
 _BODY = RUN_COLUMNS.index("body")
@@ -76,10 +76,11 @@ def _named(difference: Difference, partition: int | None) -> Finding:
 async def _moved(snapshot: StoreSnapshot, last_offsets: Mapping[int, int], partitions: list[int]) -> list[Finding]:
     """Positions that stand elsewhere than the store's own rows end: they were moved, or the last rows were taken away."""
     last: dict[int, int] = {}
-    for partition, row in snapshot.scan_runs():
-        state = state_of(row[_BODY])
-        if state is not None:
-            last[partition] = max(last.get(partition, -1), state.last_offset)
+    async for chunk in in_chunks(snapshot.scan_runs()):
+        for partition, row in chunk:
+            state = state_of(row[_BODY])
+            if state is not None:
+                last[partition] = max(last.get(partition, -1), state.last_offset)
     positions = await snapshot.positions()
     for partition in positions:
         for letter in letters_of(snapshot, partition):

@@ -146,6 +146,12 @@ async def test_a_missing_letter_is_found(served):
     assert (finding.partition, finding.key) == (letter.partition, letter.offset)
 
 
+async def test_damaged_headers_of_a_letter_are_found(served):
+    """Bytes that are no headers are a difference, and no crash."""
+    served.spoil("update letter set headers = x'c1'")
+    assert (await only_finding(served, table="letter")).field == "headers"
+
+
 async def test_a_changed_journal_row_is_found(served):
     """A journal row that is off by one token is named."""
     served.spoil("update journal set prompt_tokens = prompt_tokens + 1")
