@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 from cyclopts import App, Parameter
 
 from runfold.cli.exits import DONE, NO, NoError, WrongUseError
@@ -130,7 +131,9 @@ def _told(name: str, change: Change) -> str:
 
 
 def _short(value: Any) -> str:
-    text = "-" if value in _NOTHING else str(value)
+    if value in _NOTHING:
+        return "-"
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
 
 
