@@ -16,7 +16,7 @@ from runfold.log.port import LogSink, LogSource
 from runfold.log.publisher import Publisher
 from runfold.log.sqlite import SqliteSink, SqliteSource
 from runfold.store.memory import MemoryStore
-from runfold.store.port import Store
+from runfold.store.port import Store, StoreUnreachable
 from runfold.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
@@ -51,9 +51,7 @@ def _sqlite_source(settings: Settings) -> LogSource:
 
 
 def _sqlite_sink(settings: Settings) -> LogSink:
-    path = path_of("RUNFOLD_LOG", settings.log)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return SqliteSink(path, partitions=settings.partitions)
+    return SqliteSink(path_of("RUNFOLD_LOG", settings.log), partitions=settings.partitions)
 
 
 def _kafka_source(settings: Settings) -> LogSource:
@@ -102,7 +100,10 @@ def open_store(settings: Settings, *, make_folder: bool = False) -> Store:
     """The store of RUNFOLD_STORE; not opened yet."""
     path = path_of("RUNFOLD_STORE", settings.store)
     if make_folder:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnreachable(f"the store {path} (RUNFOLD_STORE): its folder cannot be made ({error})") from error
     return SqliteStore(path)
 
 

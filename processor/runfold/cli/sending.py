@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from runfold.log.sync_publisher import SyncPublisher
@@ -18,11 +18,22 @@ _PIECES_A_SECOND = 20
 
 
 class Sender:
-    """Sends events and counts those that the log has. ``rate`` is in events a second; None is as fast as the log takes."""
+    """Sends events and counts those that the log has. ``rate`` is in events a second; None is as fast as the log takes.
 
-    def __init__(self, publisher: SyncPublisher, *, rate: float | None = None) -> None:
+    ``clock`` and ``sleep`` are in seconds. ``sent`` counts events; ``ends`` has per partition the offset behind the last.
+    """
+
+    def __init__(
+        self,
+        publisher: SyncPublisher,
+        *,
+        rate: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
         self._publisher, self._rate = publisher, rate
-        self._began = time.monotonic()
+        self._clock, self._sleep = clock, sleep
+        self._began = clock()
         self.sent = 0
         self.ends: dict[int, int] = {}
 
@@ -35,7 +46,7 @@ class Sender:
     def send(self, events: Sequence[Event]) -> None:
         """Send one piece when its time has come; returns when the log has it. Raises as the publisher does."""
         if self._rate is not None:
-            time.sleep(max(0.0, self._began + self.sent / self._rate - time.monotonic()))
+            self._sleep(max(0.0, self._began + self.sent / self._rate - self._clock()))
         for place in self._publisher.publish_many(events):
             self.ends[place.partition] = max(self.ends.get(place.partition, 0), place.offset + 1)
         self.sent += len(events)

@@ -50,6 +50,23 @@ async def own_identity(source: LogSource, rules: Rules) -> StoreIdentity:
     )
 
 
+async def bind(store: Store, owner: StoreIdentity) -> None:
+    """Tie a fresh store to the log and fold of ``owner``, or check that it is theirs. Raises StoreRefused otherwise."""
+    assert owner.cluster_id is not None
+    assert owner.topic is not None
+    assert owner.partitions is not None
+    assert owner.fold_version is not None
+    assert owner.settings_hash is not None
+    await store.bind(
+        cluster_id=owner.cluster_id,
+        topic=owner.topic,
+        partitions=owner.partitions,
+        fold_version=owner.fold_version,
+        compatible=COMPATIBLE,
+        settings_hash=owner.settings_hash,
+    )
+
+
 async def check_fold(source: LogSource, store: Store, rules: Rules) -> StoreIdentity:
     """Return this code's identity where the store is of this log and this fold. Raises StoreRefused otherwise."""
     owner = await own_identity(source, rules)
