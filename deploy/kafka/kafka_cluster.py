@@ -40,7 +40,11 @@ class Cluster:
         self.nodes = [Node(*each) for each in told["nodes"]]
         self.class_path: str = told["class_path"]
         self._guard = socket.socket(socket.AF_UNIX)
-        self._guard.connect(str(folder / "guard.sock"))
+        try:
+            self._guard.connect(str(folder / "guard.sock"))
+        except OSError:
+            self._guard.close()
+            raise
         self._answers = self._guard.makefile("rb")
 
     @classmethod
@@ -72,7 +76,10 @@ class Cluster:
     @classmethod
     def _guarded(cls, folder: Path) -> Self:
         command = [sys.executable, str(HERE / "kafka_guard.py"), str(folder)]
-        subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603 - Ctrl-C does not reach it
+        with (folder / "guard.log").open("wb") as output:
+            subprocess.run(  # noqa: S603 - our own words; in a session of its own Ctrl-C does not reach it
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, check=True
+            )
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
@@ -148,7 +155,10 @@ class Cluster:
         ).stdout
 
     def close(self) -> None:
-        """Let go. The cluster ends with its last user, its data too."""
+        """Let go. The cluster ends with its last user, its data too, and that one waits for its end."""
+        if self._guard.fileno() >= 0:
+            self._guard.shutdown(socket.SHUT_WR)
+            self._answers.read()
         self._answers.close()
         self._guard.close()
 

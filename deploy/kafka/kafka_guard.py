@@ -9,6 +9,7 @@ library only.
 from __future__ import annotations
 
 import json
+import os
 import selectors
 import shutil
 import signal
@@ -33,6 +34,7 @@ class Guard:
         self._clients: set[socket.socket] = set()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._listener = socket.socket(socket.AF_UNIX)
+        self._last: socket.socket | None = None
 
     def serve(self) -> None:
         """Answer until the last client has gone."""
@@ -67,7 +69,10 @@ class Guard:
         self._selector.unregister(client)
         self._clients.discard(client)
         lines.close()
-        client.close()
+        if self._clients:
+            client.close()
+        else:
+            self._last = client  # closed when all is gone: those who wish can wait for that
 
     def _obey(self, order: dict[str, Any]) -> dict[str, Any]:
         name = order["name"]
@@ -92,6 +97,8 @@ class Guard:
         for process in self._processes.values():
             process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
+        if self._last is not None:
+            self._last.close()
 
 
 def _leave(*_: object) -> None:
@@ -99,6 +106,8 @@ def _leave(*_: object) -> None:
 
 
 if __name__ == "__main__":
+    if os.fork():
+        os._exit(0)  # nobody's child, so that nobody has to wait for it
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGHUP, _leave)
     guard = Guard(Path(sys.argv[1]))
