@@ -108,3 +108,11 @@ class Opened:
         self._stack.push_async_callback(sink.close)
         await sink.start()
         return sink
+
+
+@pytest.fixture(scope="module")
+def own_cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """A cluster that the tests of one module may hurt; OWN_CLUSTER in the module has the arguments of its start."""
+    skip_without_kafka_tools()
+    with Cluster.start(**getattr(request.module, "OWN_CLUSTER", {})) as cluster:
+        yield cluster

@@ -42,6 +42,7 @@ class KafkaSource:
         self._hint: ProgressHint | None = None
         self._identity: LogIdentity
         self._look_again_at = 0.0
+        self._leaders_told = False
         self._buffers: KafkaBuffers
 
     async def start(self) -> None:
@@ -60,6 +61,7 @@ class KafkaSource:
         )
         with told_to_a_person(self._address):
             await self._consumer.start()
+        self._consumer._client.cluster.add_listener(self._note_leaders)  # noqa: SLF001 - see _look_at_topic
         self._buffers = KafkaBuffers(self._consumer, self._address.topic)
         self._hint = ProgressHint(self._client, self._address.topic, options)
 
@@ -171,14 +173,21 @@ class KafkaSource:
             for first in range(0, len(found), _LIST_RECORDS):
                 yield found[first : first + _LIST_RECORDS]
 
+    def _note_leaders(self, _: Any) -> None:
+        self._leaders_told = True
+
     async def _look_at_topic(self) -> None:
         """Raise LogMissing where the topic is gone or made anew, and leave off reading: aiokafka would ask without pause.
 
-        It is looked after records were taken and before they are given, so that they come from the topic it finds.
+        It is looked after records were taken and before they are given, so that they come from the topic it finds: now
+        and then, and always when aiokafka asks for the topic's leaders, as it does when a fetch from it has failed. That is
+        what a topic does that is deleted under a living reader.
         """
         now = asyncio.get_running_loop().time()
-        if now < self._look_again_at:
+        asking = self._consumer._client._md_update_fut is not None  # noqa: SLF001 - there is no other way to know
+        if now < self._look_again_at and not asking and not self._leaders_told:
             return
+        self._leaders_told = False
         try:
             identity = await self.identity()
             if identity != self._identity:

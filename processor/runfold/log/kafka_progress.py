@@ -67,7 +67,8 @@ class ProgressHint:
             async with asyncio.timeout(seconds):
                 await self._commit(positions)
         except (errors.KafkaError, OSError, TimeoutError) as error:
-            self._news = positions | self._news  # with the next ones; the newest count
+            self._news = positions | self._news  # again, with what is told meanwhile
+            self._wake.set()
             self._warn(type(error).__name__)
         else:
             self._failure = self._warned = ""

@@ -177,7 +177,9 @@ class KafkaSink:
         topic = await self._client.topic()
         if topic.topic_id != self._topic_id:
             raise made_anew(self._address)
-        self._partitions = len(topic.leaders)
+        if len(topic.leaders) != self._partitions and self._producer is not None:
+            await self._producer.client.force_metadata_update()
+            self._partitions = len(await self._producer.partitions_for(self._address.topic))
         self._look_again_at = now + _LOOK_SECONDS
 
 
