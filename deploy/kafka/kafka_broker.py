@@ -27,11 +27,12 @@ rootLogger.appenderRef.out.ref = out
 
 
 class Node(NamedTuple):
-    """One process: its number from 1, its port for clients and the one for its fellows."""
+    """One process: its number from 1, its port for clients, the one for its fellows, and some for more listeners."""
 
     number: int
     port: int
     controller_port: int
+    spare: Sequence[int]
 
 
 def free_ports(count: int) -> list[int]:

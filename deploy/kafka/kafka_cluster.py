@@ -16,7 +16,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,6 +26,7 @@ from kafka_broker import Node
 from kafka_jars import HERE, NoKafka, class_path
 
 START_SECONDS = 60.0
+_PORTS = 5
 
 
 class Cluster:
@@ -51,12 +52,16 @@ class Cluster:
     def start(cls, brokers: int = 1, *, settings: Mapping[str, str] | None = None, port: int | None = None) -> Self:
         """Start a cluster on free ports and wait until it answers.
 
-        ``settings`` are added to each server.properties; ``{port}`` in them stands for a free port of the node, and
-        ``port`` is where the first node listens, if it matters. Raises NoKafka where it cannot be had or does not start.
+        ``settings`` are added to each server.properties; ``{port0}`` to ``{port2}`` in them stand for the spare ports of
+        the node. ``port`` is where the first node listens, if it matters. Raises NoKafka where it cannot be had or does not
+        start.
         """
         jars = class_path()
-        ports = kafka_broker.free_ports(3 * brokers)
-        nodes = [Node(number + 1, *ports[3 * number : 3 * number + 2]) for number in range(brokers)]
+        ports = iter(kafka_broker.free_ports(_PORTS * brokers))
+        nodes = [
+            Node(number, next(ports), next(ports), [next(ports) for _ in range(_PORTS - 2)])
+            for number in range(1, brokers + 1)
+        ]
         if port is not None:
             nodes[0] = nodes[0]._replace(port=port)
         folder = Path(tempfile.mkdtemp(prefix="runfold-kafka-"))
@@ -64,9 +69,8 @@ class Cluster:
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         cluster = cls._guarded(folder)
         try:
-            for node, spare in zip(nodes, ports[2::3], strict=True):
-                extra = {name: value.replace("{port}", str(spare)) for name, value in (settings or {}).items()}
-                cluster.launch(node, cluster_id, extra)
+            for node in nodes:
+                cluster.launch(node, cluster_id, settings or {})
             cluster.wait_until_up()
         except BaseException:
             cluster.close()
@@ -102,9 +106,12 @@ class Cluster:
             pointer.write_text(str(cluster.folder))
             return cluster
 
-    def launch(self, node: Node, cluster_id: str, extra: Mapping[str, str]) -> None:
+    def launch(self, node: Node, cluster_id: str, settings: Mapping[str, str]) -> None:
         """Start a node for the first time, with an empty data folder; does not wait until it answers."""
         folder = self._folder_of(node)
+        extra = dict(settings)
+        for index, port in enumerate(node.spare):
+            extra = {name: value.replace(f"{{port{index}}}", str(port)) for name, value in extra.items()}
         kafka_broker.write_configuration(node, self.nodes, folder, extra=extra)
         kafka_broker.format_storage(self.class_path, folder, cluster_id)
         self._order(node, "start", command=self._command(node))
@@ -157,8 +164,9 @@ class Cluster:
     def close(self) -> None:
         """Let go. The cluster ends with its last user, its data too, and that one waits for its end."""
         if self._guard.fileno() >= 0:
-            self._guard.shutdown(socket.SHUT_WR)
-            self._answers.read()
+            with suppress(OSError):  # it may have been killed
+                self._guard.shutdown(socket.SHUT_WR)
+                self._answers.read()
         self._answers.close()
         self._guard.close()
 

@@ -105,16 +105,18 @@ class KafkaTopic:
     async def check(self) -> list[Finding]:
         """What is noteworthy about the topic, dangers first. Raises LogMissing where there is none."""
         topic = await self._client.topic()
-        of_topic = await self._settings(_TOPIC, self._address.topic, self._client.client.get_random_node())
-        found = _about_copies(topic, of_topic) + _about_settings(of_topic)
         brokers = sorted(broker.nodeId for broker in self._client.client.cluster.brokers())
+        of_topic: dict[str, str] | None = None
+        found = []
         for node in brokers:
-            of_broker = await self._settings(_BROKER, str(node), node)
-            if of_broker.get("auto.create.topics.enable") == "true":
-                told = (
-                    "a topic deleted by mistake comes back empty, with other settings, as soon as anybody asks for it"
-                )
-                found.append(Finding(f"auto.create.topics.enable of broker {node}", "true", told))
+            try:
+                of_topic = of_topic or await self._settings(_TOPIC, self._address.topic, node)
+                of_broker = await self._settings(_BROKER, str(node), node)
+            except LogUnreachable:
+                found.append(Finding(f"broker {node}", "no answer", "it is down, or cannot be reached from here"))
+            else:
+                found += _about_broker(node, of_broker)
+        found += _about_copies(topic, of_topic or {}) + _about_settings(of_topic or {})
         return sorted(found, key=lambda finding: not finding.endangers)
 
     async def _settings(self, kind: int, name: str, node: int) -> dict[str, str]:
@@ -137,6 +139,13 @@ def settings_of(*, copies: int, retention_ms: int) -> dict[str, str]:
         "max.message.bytes": str(LARGEST_BATCH),
         "message.timestamp.type": "LogAppendTime",
     }
+
+
+def _about_broker(node: int, settings: Mapping[str, str]) -> list[Finding]:
+    if settings.get("auto.create.topics.enable") != "true":
+        return []
+    told = "a topic deleted by mistake comes back empty, with other settings, as soon as anybody asks for it"
+    return [Finding(f"auto.create.topics.enable of broker {node}", "true", told)]
 
 
 def _about_copies(topic: Topic, settings: Mapping[str, str]) -> list[Finding]:
