@@ -58,7 +58,7 @@ def history(run_id: str, /, *, json: AsJson = False, places: Places = HERE) -> i
 def verify(
     *,
     workspace: Annotated[
-        str | None, Parameter(help="Folder with room for a second store; by default a temporary one.")
+        str | None, Parameter(help="Folder with room for a second store; by default the data folder.")
     ] = None,
     json: AsJson = False,
     places: Places = HERE,
@@ -69,7 +69,9 @@ def verify(
     workspace, which is cleared.
     """
     settings = places.settings()
-    folder = Path(workspace or tempfile.gettempdir())
+    folder = settings.data if workspace is None else Path(workspace)
+    if workspace is None and not folder.is_dir():
+        folder = Path(tempfile.gettempdir())  # log and store stand elsewhere
     if not folder.is_dir():
         raise WrongUseError(f"--workspace {folder}: there is no such folder")
     _quieten_collector()
@@ -171,6 +173,10 @@ def _print_verification(found: Verification) -> None:
         runs = ", ".join(run_id for _, run_id in found.superseded[:5])
         print_line(
             f"{len(found.superseded):,} superseded: today's code could read letters of {runs}; see dead-letters retry"
+        )
+    if found.superseded_letters:
+        print_line(
+            f"{found.superseded_letters:,} letters of no run superseded: a store built anew shows them as today's code does"
         )
     if found.unverifiable:
         print_line(f"{found.unverifiable:,} unverifiable: the log no longer has the first records of these runs")

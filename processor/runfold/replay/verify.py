@@ -23,7 +23,7 @@ from runfold.replay.run_range import bind, check_fold, set_aside_of
 from runfold.replay.shadow import BATCH_RECORDS, Progress, Shadow
 from runfold.replay.take_over import Place, RunKey, Spared, WithoutLetters, letters_of, take_over
 from runfold.store.digest import StoreDigest, digest, in_chunks
-from runfold.store.port import Store, StoreRefused, StoreSnapshot, StoreUnreachable
+from runfold.store.port import REBUILD, Store, StoreRefused, StoreSnapshot, StoreUnreachable
 from runfold.store.sqlite import SqliteStore
 from runfold_schemas.codec import decode_lean
 
@@ -134,7 +134,7 @@ def _check_reached(partition: int, position: int, held: Range) -> None:
         raise StoreRefused(
             f"the store stands at position {position} of partition {partition}, and the log ends at {held.end}: this is not "
             "the log it was folded from, or the position was tampered with; name the store's own log in RUNFOLD_LOG, or "
-            "build the store anew with `runfold replay rebuild`"
+            f"{REBUILD}"
         )
 
 
