@@ -75,12 +75,15 @@ async def test_an_open_transaction_ends_the_log_before_it(topic, opened, read_to
         others.produce(topic.topic, b"open", b"run_1", 0)
         others.flush(30)
         produce(topic, b"behind")
-        assert (await source.ranges([0]), await source.undecided([0, 1])) == ({0: Range(0, 1)}, {0: 2})
+        assert await source.ranges([0]) == {0: Range(0, 1)}
+        held = await source.held_back([0, 1])
+        assert {which: each.offsets for which, each in held.items()} == {0: 2}
+        assert held[0].since > (await source.record_at(0, 0)).timestamp - 1
         source.assign({0: 0})
         assert [record.value for record in (await read_to(source, {0: 1}))[0]] == [b"before"]
         others.commit_transaction(30)
     assert [record.value for record in (await read_to(source, {0: 4}))[0]] == [b"open", b"behind"]
-    assert await source.undecided([0]) == {}
+    assert await source.held_back([0]) == {}
 
 
 async def test_a_marker_is_no_record(topic, opened):

@@ -56,7 +56,7 @@ def _show(found: Report, *, json: bool) -> None:
         print_json(found)
         return
     print_table(
-        ("partition", "position", "end", "lag", "lag s", "owner", "committed (UTC)", "outcomes"),
+        ("partition", "position", "end", "lag", "lag s", "blocked", "owner", "committed (UTC)", "outcomes"),
         map(_row, found.partitions),
     )
     print_line("")
@@ -86,6 +86,7 @@ def _row(found: PartitionReport) -> tuple[object, ...]:
         str(found.end),
         found.lag,
         found.lag_seconds,
+        f"{found.held_back:,} by a transaction" if found.held_back else None,
         found.owner,
         shown_time(found.committed_at),
         _counts(found.outcomes),

@@ -8,8 +8,9 @@ from __future__ import annotations
 from msgspec import Struct
 
 from runfold.fold.changes import Letter
+from runfold.fold.record import Record
 from runfold.fold.rules import COMPATIBLE, FOLD_VERSION, Rules
-from runfold.log.port import LogSource, Range
+from runfold.log.port import HeldBack, LogSource, Range
 from runfold.replay.refold import readable
 from runfold.replay.run_range import every_letter
 from runfold.store.identity import check_owner
@@ -21,7 +22,10 @@ STUCK_SECONDS = 60.0
 
 
 class PartitionReport(Struct, frozen=True, kw_only=True):
-    """One partition. ``lag`` is in records; ``lag_seconds`` is how long the oldest of them waits, None where unknown."""
+    """One partition. ``lag`` is in offsets; ``lag_seconds`` is how long the oldest record waits, None where unknown.
+
+    ``held_back`` is how many offsets beyond the end an open transaction blocks, ``held_back_seconds`` for how long.
+    """
 
     partition: int
     begin: int
@@ -29,6 +33,8 @@ class PartitionReport(Struct, frozen=True, kw_only=True):
     position: int
     lag: int
     lag_seconds: float | None
+    held_back: int
+    held_back_seconds: float | None
     owner: str | None
     committed_at: int | None
     outcomes: dict[str, int]
@@ -55,8 +61,9 @@ async def report(source: LogSource, store: Store, *, rules: Rules, now: int) -> 
     """Look at log and store. ``now`` is in Unix milliseconds. Raises LogError or StoreError."""
     known = {found.partition: found for found in await store.partitions()}
     ranges = await source.ranges(range(await source.partitions()))
+    blocked = await source.held_back(list(ranges))
     partitions = [
-        await _partition(source, which, held=held, known=known.get(which), now=now)
+        await _partition(source, which, held=held, blocked=blocked.get(which), known=known.get(which), now=now)
         for which, held in sorted(ranges.items())
     ]
     unhealthy = [line for found in partitions for line in _unhealthy(found)] + await _foreign(source, store, rules)
@@ -76,27 +83,44 @@ async def report(source: LogSource, store: Store, *, rules: Rules, now: int) -> 
 
 
 async def _partition(
-    source: LogSource, which: int, *, held: Range, known: PartitionStatus | None, now: int
+    source: LogSource,
+    which: int,
+    *,
+    held: Range,
+    blocked: HeldBack | None,
+    known: PartitionStatus | None,
+    now: int,
 ) -> PartitionReport:
     position = held.begin if known is None else known.position
-    lag = max(0, held.end - position)
+    waiting = await _first_waiting(source, which, max(position, held.begin), held.end)
     return PartitionReport(
         partition=which,
         begin=held.begin,
         end=held.end,
         position=position,
-        lag=lag,
-        lag_seconds=await _waiting(source, which, position, now=now) if lag else 0.0,
+        lag=held.end - position if waiting is not None else 0,
+        lag_seconds=0.0 if waiting is None else _seconds_since(waiting.timestamp, now=now),
+        held_back=0 if blocked is None else blocked.offsets,
+        held_back_seconds=0.0 if blocked is None else _seconds_since(blocked.since, now=now),
         owner=known.owner if known is not None and known.lease_until > now else None,
         committed_at=None if known is None else known.committed_at,
         outcomes={} if known is None else known.tally,
     )
 
 
-async def _waiting(source: LogSource, partition: int, position: int, *, now: int) -> float | None:
-    """Seconds since the first record that is not folded was published; None where the log cannot tell."""
-    record = await source.record_at(partition, position)
-    return None if record is None or record.timestamp < 0 else max(0, now - record.timestamp) / 1000
+async def _first_waiting(source: LogSource, partition: int, position: int, end: int) -> Record | None:
+    """The first record that is not folded. A log may end with offsets that hold none, such as marks of transactions."""
+    if position >= end:
+        return None
+    if (record := await source.record_at(partition, position)) is not None:
+        return record
+    async for records in source.read(partition, begin=position, end=end):
+        return records[0]
+    return None
+
+
+def _seconds_since(time: int, *, now: int) -> float | None:
+    return None if time < 0 else max(0, now - time) / 1000
 
 
 def _unhealthy(found: PartitionReport) -> list[str]:
@@ -105,6 +129,11 @@ def _unhealthy(found: PartitionReport) -> list[str]:
         return [f"{where}: the store stands at {found.position}, and the log ends at {found.end}: it is another log"]
     if found.position < found.begin:
         return [f"{where}: offsets {found.position} to {found.begin - 1} are gone from the log and were never folded"]
+    if (found.held_back_seconds or 0.0) > STUCK_SECONDS:
+        what = f"{found.held_back:,} offsets from {found.end} on are blocked by an open transaction"
+        return [
+            f"{where}: {what} for {found.held_back_seconds:.0f} s: end or abort it (kafka-transactions.sh finds it)"
+        ]
     if found.lag and found.owner is None:
         return [f"{where}: {found.lag:,} records wait and nobody folds it: start `runfold serve`"]
     if (found.lag_seconds or 0.0) > STUCK_SECONDS:

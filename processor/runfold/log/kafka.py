@@ -21,7 +21,7 @@ from runfold.log.kafka_logging import throttle_client_logs
 from runfold.log.kafka_options import Address, KafkaOptions
 from runfold.log.kafka_progress import ProgressHint
 from runfold.log.kafka_security import client_arguments
-from runfold.log.port import LogCutShort, LogError, LogIdentity, LogMissing, Range, RangeLost
+from runfold.log.port import HeldBack, LogCutShort, LogError, LogIdentity, LogMissing, Range, RangeLost
 
 _IDENTITY_SECONDS = 1.0
 """How often it is looked whether the topic is still the one that was opened, while records come from it."""
@@ -93,11 +93,17 @@ class KafkaSource:
         )
         return {which: Range(begins[which], ends[which]) for which in partitions}
 
-    async def undecided(self, partitions: Sequence[int]) -> dict[int, int]:
-        """As the port says: how far the high watermark is above the last stable offset, where it is."""
+    async def held_back(self, partitions: Sequence[int]) -> dict[int, HeldBack]:
+        """As the port says: where the high watermark is above the last stable offset."""
         stable = await self._client.offsets(dict.fromkeys(partitions, LATEST), isolation=COMMITTED)
         written = await self._client.offsets(dict.fromkeys(partitions, LATEST), isolation=WRITTEN)
-        return {which: written[which] - stable[which] for which in partitions if written[which] > stable[which]}
+        found = {}
+        for which in partitions:
+            if written[which] > stable[which]:
+                first = await self._client.fetch(which, stable[which], most_bytes=_ONE_RECORD_BYTES, isolation=WRITTEN)
+                since = first.records[0].timestamp if first.records else -1
+                found[which] = HeldBack(written[which] - stable[which], since)
+        return found
 
     async def offsets_for_time(self, partitions: Sequence[int], time: int) -> dict[int, int]:
         """As the port says."""

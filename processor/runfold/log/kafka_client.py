@@ -140,23 +140,23 @@ class KafkaClient:
                 found[partition] = offset
         return found
 
-    async def fetch(self, partition: int, offset: int, *, most_bytes: int) -> Stretch:
+    async def fetch(self, partition: int, offset: int, *, most_bytes: int, isolation: int = COMMITTED) -> Stretch:
         """What stands at an offset and after it, at least one whole batch; nothing at the end.
 
         Raises OffsetOutOfRangeError where the partition does not reach there.
         """
-        return await self._until_answered(lambda: self._fetch(partition, offset, most_bytes))
+        return await self._until_answered(lambda: self._fetch(partition, offset, most_bytes, isolation))
 
-    async def _fetch(self, partition: int, offset: int, most_bytes: int) -> Stretch:
+    async def _fetch(self, partition: int, offset: int, most_bytes: int, isolation: int) -> Stretch:
         asked = [(self._address.topic, [(partition, offset, most_bytes)])]
-        request = FetchRequest(_FETCH_WAIT_MS, 1, most_bytes, COMMITTED, asked)
+        request = FetchRequest(_FETCH_WAIT_MS, 1, most_bytes, isolation, asked)
         answer = await self._client.send(self._leader(partition), request)
         ((_, (told,)),) = answer.topics
         _, error, _, _, *more = told
         _check(error)
         aborted = more[1] if answer.API_VERSION >= 5 else more[0]
         place = TopicPartition(self._address.topic, partition)
-        unpacked = PartitionRecords(place, MemoryRecords(more[-1]), aborted, offset, None, None, True, COMMITTED)
+        unpacked = PartitionRecords(place, MemoryRecords(more[-1]), aborted, offset, None, None, True, isolation)
         records = list(unpacked)
         return Stretch(records, unpacked.next_fetch_offset)
 

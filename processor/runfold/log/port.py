@@ -60,6 +60,13 @@ class Range(NamedTuple):
     end: int
 
 
+class HeldBack(NamedTuple):
+    """What an open transaction keeps from being read: how many offsets beyond the end, and the first one's timestamp."""
+
+    offsets: int
+    since: int
+
+
 class Place(NamedTuple):
     """Where a record was written."""
 
@@ -91,8 +98,8 @@ class LogSource(Protocol):
     async def ranges(self, partitions: Sequence[int]) -> dict[int, Range]:
         """Begin and end of each partition, as of now."""
 
-    async def undecided(self, partitions: Sequence[int]) -> dict[int, int]:
-        """Of each partition that has such, how many offsets beyond the end are held back by an open transaction."""
+    async def held_back(self, partitions: Sequence[int]) -> dict[int, HeldBack]:
+        """The partitions that are blocked by an open transaction now; one that ends in time is none to worry about."""
 
     async def offsets_for_time(self, partitions: Sequence[int], time: int) -> dict[int, int]:
         """Per partition the first offset whose record timestamp is at or after ``time``, else the end."""

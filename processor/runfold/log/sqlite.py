@@ -24,7 +24,7 @@ from runfold.log import sqlite_file, sqlite_read
 from runfold.log.bell import Follower, Ringer
 from runfold.log.clock import wall_clock
 from runfold.log.partitioner import key_hash
-from runfold.log.port import LogIdentity, Message, Place, Range, RangeLost
+from runfold.log.port import HeldBack, LogIdentity, Message, Place, Range, RangeLost
 from runfold.log.sqlite_file import LogFile
 
 T = TypeVar("T")
@@ -125,7 +125,7 @@ class SqliteSource:
     async def ranges(self, partitions: Sequence[int]) -> dict[int, Range]:
         return await self._opened.run(lambda file: {which: sqlite_read.range_of(file, which) for which in partitions})
 
-    async def undecided(self, partitions: Sequence[int]) -> dict[int, int]:  # noqa: ARG002 - the port's
+    async def held_back(self, partitions: Sequence[int]) -> dict[int, HeldBack]:  # noqa: ARG002 - the port's
         """None: an append is whole or not there."""
         return {}
 

@@ -39,6 +39,7 @@ class Consumer:
         self._rules, self._options, self._logger = rules, options, logger
         self._folds: dict[int, PartitionFold] = {}
         self._positions: dict[int, int] = {}
+        self._read_to: dict[int, int] = {}
         self._fetching: asyncio.Task[Batch] | None = None
         self._thread = ThreadPoolExecutor(1, "runfold-fold")
 
@@ -76,9 +77,22 @@ class Consumer:
         if batch.size:
             self._fetching = self._begin_fetch()
             await self._fold_and_commit(batch)
+        else:
+            self._note_what_was_read()
+
+    def _note_what_was_read(self) -> None:
+        """Nothing is in hand: all that the log gives up to its source's positions is folded.
+
+        They are ahead of the store's where a log ends with what is no record, such as the mark of a transaction's end.
+        """
+        self._read_to = {which: self._source.position(which) for which in self._positions}
+        self._source.tell_progress(self._read_to)
 
     def _reached(self, ends: Mapping[int, int] | None) -> bool:
-        return ends is not None and all(self._positions.get(which, -1) >= end for which, end in ends.items())
+        if ends is None:
+            return False
+        read_to = self._positions | self._read_to
+        return all(read_to.get(which, -1) >= end for which, end in ends.items())
 
     def _begin_fetch(self) -> asyncio.Task[Batch]:
         return asyncio.create_task(fetch(self._source, self._options))
@@ -105,6 +119,7 @@ class Consumer:
             )
             for partition in leases
         }
+        self._read_to = {}
         self._source.assign(self._positions)
 
     async def _fold_and_commit(self, batch: Batch) -> None:
@@ -124,7 +139,9 @@ class Consumer:
         for partition, following in batch.positions.items():
             self._folds[partition].settle(handles)
             self._positions[partition] = following
+        self._read_to = {}
         self._ownership.folded(changes.positions)
+        self._source.tell_progress(batch.positions)
         self._logger.info("batch_committed", **canonical_line(batch, changes, times))
 
     def _fold(self, batch: Batch) -> Changes:
