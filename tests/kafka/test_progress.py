@@ -72,13 +72,34 @@ async def test_what_others_own_now_is_not_told(topic, opened, committed, monkeyp
     await eventually(comes_to(committed, {1: 6}))
 
 
-async def test_closing_tells_the_last_progress(topic, opened, committed):
+async def test_closing_tells_the_last_progress(topic, opened, committed, eventually):
     """What was folded last is told when the source closes."""
     source = await opened.source(topic, group_id=topic.topic)
     source.assign({0: 0})
+    source.tell_progress({0: 1})
+    await eventually(comes_to(committed, {0: 1}))
     source.tell_progress({0: 3})
     await source.close()
     assert await committed() == {0: 3}
+
+
+async def test_closing_in_the_middle_of_telling_tells(topic, opened, committed, eventually, monkeypatch):
+    """A source that is closed while a commit is under way makes it again."""
+    source = await opened.source(topic, group_id=topic.topic)
+    source.assign({0: 0})
+    telling, commit = asyncio.Event(), kafka_progress.ProgressHint._commit
+
+    async def hang_once(self, positions):
+        if not telling.is_set():
+            telling.set()
+            await asyncio.Event().wait()
+        await commit(self, positions)
+
+    monkeypatch.setattr(kafka_progress.ProgressHint, "_commit", hang_once)
+    source.tell_progress({0: 3})
+    await telling.wait()
+    await source.close()
+    await eventually(comes_to(committed, {0: 3}))
 
 
 async def test_a_refused_commit_is_a_warning_and_tried_again(topic, opened, committed, eventually):

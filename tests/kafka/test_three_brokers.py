@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -16,9 +17,19 @@ OWN_CLUSTER = {"brokers": 3}
 QUICK = {"request_timeout_ms": 3_000, "delivery_timeout_ms": 30_000}
 
 
-@pytest.fixture
-def topic(own_cluster):
+@pytest.fixture(autouse=True)
+def admin(own_cluster):
+    """Kafka's administration, once all three are in the cluster (again)."""
     admin = AdminClient({"bootstrap.servers": own_cluster.bootstrap_servers})
+    deadline = time.monotonic() + 60
+    while len(admin.list_topics(timeout=10).brokers) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return admin
+
+
+@pytest.fixture
+def topic(own_cluster, admin):
     wanted = NewTopic("run-events", 6, 3, config={"min.insync.replicas": "2", "retention.ms": "-1"})
     for done in admin.create_topics([wanted]).values():
         done.result(30)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from runfold.log.kafka import KafkaSource
@@ -51,7 +53,24 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     except NoKafka as error:
         pytest.fail(str(error))
     with cluster:
+        await_coordinator(cluster.bootstrap_servers)
         yield cluster.bootstrap_servers
+
+
+def await_coordinator(servers: str) -> None:
+    """Wait until groups can commit: Kafka makes their topic when the first one asks."""
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": "first", "log_level": 0})
+    deadline = time.monotonic() + 60
+    try:
+        while True:
+            try:
+                consumer.committed([TopicPartition("none", 0)], timeout=5)
+            except KafkaException:
+                assert time.monotonic() < deadline, "no group coordinator"
+            else:
+                return
+    finally:
+        consumer.close()
 
 
 @pytest.fixture
@@ -72,10 +91,16 @@ def make_topic(kafka: str) -> Iterator[MakeTopic]:
 
 
 def create_topic(admin: AdminClient, name: str, *, partitions: int, **settings: str) -> None:
-    """Make a topic; settings have underscores for dots."""
+    """Make a topic, and wait until it can be used; settings have underscores for dots."""
     wanted = {"retention.ms": "-1"} | {key.replace("_", "."): value for key, value in settings.items()}
     for future in admin.create_topics([NewTopic(name, partitions, 1, config=wanted)]).values():
         future.result(30)
+    deadline = time.monotonic() + 30
+    while len(served := admin.list_topics(name, 10).topics[name].partitions) < partitions or any(
+        each.leader < 0 for each in served.values()
+    ):
+        assert time.monotonic() < deadline, f"{name} is not served"
+        time.sleep(0.01)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from runfold.log.kafka_errors import meaning_of, told_to_a_person
 from runfold.log.kafka_options import Address, KafkaOptions
 from runfold.log.kafka_security import client_arguments
 from runfold.log.kafka_topic_id import NO_ID, TopicRequest
-from runfold.log.port import LogError, LogUnreachable
+from runfold.log.port import LogError, LogMissing, LogUnreachable
 
 T = TypeVar("T")
 
@@ -37,6 +37,8 @@ COMMITTED, WRITTEN = 1, 0
 """Isolation levels: up to the last stable offset, or up to the high watermark."""
 
 _PAUSE = 0.1
+_HEARSAY_SECONDS = 0.3
+"""Brokers hear of a new topic one after the other: one that knows none is asked again before that is believed."""
 _WHY_SECONDS = 3.0
 _FETCH_WAIT_MS = 100
 
@@ -72,7 +74,11 @@ class KafkaClient:
     async def start(self) -> Topic:
         """Connect, and see that the topic is there. Raises LogUnreachable, LogMissing or LogError."""
         await self.connect()
-        topic = await self.topic()
+        try:
+            topic = await self.topic()
+        except LogMissing:
+            await asyncio.sleep(_HEARSAY_SECONDS)
+            topic = await self.topic()
         self._client.set_topics([self._address.topic])  # or it would ask for every topic of the cluster, ever again
         return topic
 
@@ -96,8 +102,12 @@ class KafkaClient:
         """The topic as it is now; it is not made where it is missing. Raises LogMissing."""
         return await self._until_answered(self._topic)
 
-    async def _topic(self) -> Topic:
-        node = self._client.get_random_node()
+    async def topic_at(self, node: int) -> Topic:
+        """The topic as one broker knows it. Raises what aiokafka raises."""
+        return await self._topic(node)
+
+    async def _topic(self, node: int | None = None) -> Topic:
+        node = self._client.get_random_node() if node is None else node
         try:
             told = await self._client.send(node, TopicRequest(self._address.topic))
             (topic,) = told.topics

@@ -60,18 +60,18 @@ class ProgressHint:
             await asyncio.sleep(_EVERY_SECONDS)
 
     async def _try_to_commit(self, seconds: float) -> None:
-        positions, self._news = self._news, {}
-        if not positions:
+        told = dict(self._news)
+        if not told:
             return
         try:
             async with asyncio.timeout(seconds):
-                await self._commit(positions)
+                await self._commit(told)
         except (errors.KafkaError, OSError, TimeoutError) as error:
-            self._news = positions | self._news  # again, with what is told meanwhile
-            self._wake.set()
+            self._wake.set()  # again, with what is told meanwhile
             self._warn(type(error).__name__)
         else:
             self._failure = self._warned = ""
+            self._news = {which: position for which, position in self._news.items() if told.get(which) != position}
 
     def _warn(self, reason: str) -> None:
         """Tell a failure once, and only when it comes a second time: a new cluster has no coordinator for a moment."""

@@ -62,8 +62,7 @@ class KafkaTopic:
         ``replicas`` None is three, or as many as there are brokers; ``retention_ms`` FOREVER keeps all. Raises LogError
         where Kafka refuses, also where there is such a topic.
         """
-        brokers = len(self._client.client.cluster.brokers())
-        copies = replicas or min(3, brokers)
+        copies = replicas or min(3, len(self._brokers()))
         settings = settings_of(copies=copies, retention_ms=retention_ms)
         timeout = self._options.request_timeout_ms
         wanted: tuple[object, ...] = (self._address.topic, partitions, copies, [], list(settings.items()))
@@ -96,19 +95,27 @@ class KafkaTopic:
             ) from error
 
     async def _is_served(self, partitions: int) -> bool:
-        try:
-            leaders = (await self._client.topic()).leaders
-        except LogError:
-            return False  # not every broker has heard of it yet
-        return len(leaders) == partitions and all(leader >= 0 for leader in leaders.values())
+        """Whether every broker that answers knows who serves each partition: they hear of it one after the other."""
+        for node in self._brokers():
+            try:
+                leaders = (await self._client.topic_at(node)).leaders
+            except errors.UnknownTopicOrPartitionError:
+                return False
+            except (errors.KafkaError, OSError, TimeoutError):
+                continue  # it is down, and will have heard of it when it is back
+            if len(leaders) < partitions or any(leader < 0 for leader in leaders.values()):
+                return False
+        return True
+
+    def _brokers(self) -> list[int]:
+        return sorted(broker.nodeId for broker in self._client.client.cluster.brokers())
 
     async def check(self) -> list[Finding]:
         """What is noteworthy about the topic, dangers first. Raises LogMissing where there is none."""
         topic = await self._client.topic()
-        brokers = sorted(broker.nodeId for broker in self._client.client.cluster.brokers())
         of_topic: dict[str, str] | None = None
         found = []
-        for node in brokers:
+        for node in self._brokers():
             try:
                 of_topic = of_topic or await self._settings(_TOPIC, self._address.topic, node)
                 of_broker = await self._settings(_BROKER, str(node), node)
