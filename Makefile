@@ -5,7 +5,7 @@ BIN := .venv/bin
 PARALLEL ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults lint bench constraints clean
+.PHONY: help install demo test faults lint kafka bench constraints clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,7 +18,7 @@ help: ## Show what can be made
 
 .venv/.development: .venv/.runtime
 	$(BIN)/python -m pip install --quiet 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --editable . --group lint --group test --constraint constraints.txt
+	$(BIN)/python -m pip install --quiet --editable '.[kafka]' --group lint --group test --constraint constraints.txt
 	@touch $@
 
 install: .venv/.runtime ## Install runfold into .venv
@@ -38,12 +38,16 @@ lint: .venv/.development ## Types, style, format and the directions between room
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+kafka: ## Apache Kafka on this machine until Ctrl-C (KAFKA="--brokers 3", or "-- command")
+	@test -n "$(PYTHON)" || { echo "runfold needs Python 3.11 or newer" >&2; exit 2; }
+	$(PYTHON) deploy/kafka/run.py $(KAFKA)
+
 bench: .venv/.development ## Measure, beside baselines in the same run
 	@for bench in tests/bench/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
 
 constraints: ## Compile the pins anew (needs uv)
-	uv pip compile pyproject.toml --group lint --group test --universal --python-version 3.11 --no-header --upgrade --output-file constraints.txt
+	uv pip compile pyproject.toml --extra kafka --group lint --group test --universal --python-version 3.11 --no-header --upgrade --output-file constraints.txt
 
 clean: ## Remove what was made
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist runfold-data
+	rm -rf .venv deploy/kafka/.jars .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist runfold-data
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
