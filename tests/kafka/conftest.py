@@ -17,7 +17,7 @@ PATIENCE = 30
 @pytest.fixture
 def admin(kafka):
     """Kafka's administration, to do to topics what operators do."""
-    return AdminClient({"bootstrap.servers": kafka})
+    return AdminClient({"bootstrap.servers": kafka, "log_level": 0})
 
 
 @pytest.fixture

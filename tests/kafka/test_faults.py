@@ -20,7 +20,7 @@ FETCH = {"most_records": 10_000, "most_bytes": 10_000_000, "wait": 0.5}
 def topic(own_cluster, request):
     """A topic of one partition in the cluster that may be hurt."""
     name = f"test-{time.time_ns()}"
-    create_topic(AdminClient({"bootstrap.servers": own_cluster.bootstrap_servers}), name, partitions=1)
+    create_topic(AdminClient({"bootstrap.servers": own_cluster.bootstrap_servers, "log_level": 0}), name, partitions=1)
     return address_of(f"kafka://{own_cluster.bootstrap_servers}/{name}")
 
 

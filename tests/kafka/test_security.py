@@ -73,7 +73,7 @@ def secured(keys):
         for mechanism, jaas in _JAAS.items()
     }
     with Cluster.start(settings=settings) as cluster:
-        admin = AdminClient({"bootstrap.servers": cluster.bootstrap_servers})
+        admin = AdminClient({"bootstrap.servers": cluster.bootstrap_servers, "log_level": 0})
         create_topic(admin, TOPIC, partitions=1)
         for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):
             wanted = UserScramCredentialUpsertion("alice", ScramCredentialInfo(mechanism, 4096), b"secret")

@@ -20,7 +20,7 @@ QUICK = {"request_timeout_ms": 3_000, "delivery_timeout_ms": 30_000}
 @pytest.fixture(autouse=True)
 def admin(own_cluster):
     """Kafka's administration, once all three are in the cluster (again)."""
-    admin = AdminClient({"bootstrap.servers": own_cluster.bootstrap_servers})
+    admin = AdminClient({"bootstrap.servers": own_cluster.bootstrap_servers, "log_level": 0})
     deadline = time.monotonic() + 60
     while len(admin.list_topics(timeout=10).brokers) < 3:
         assert time.monotonic() < deadline

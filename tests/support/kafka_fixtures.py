@@ -76,7 +76,7 @@ def await_coordinator(servers: str) -> None:
 @pytest.fixture
 def make_topic(kafka: str) -> Iterator[MakeTopic]:
     """Makes topics with the settings that a test wants; retention is off unless it says otherwise."""
-    admin = AdminClient({"bootstrap.servers": kafka})
+    admin = AdminClient({"bootstrap.servers": kafka, "log_level": 0})
     made = []
 
     def make(partitions: int = 4, **settings: str) -> Address:

@@ -133,7 +133,11 @@ class LogSource(Protocol):
 
 
 class LogSink(Protocol):
-    """Writing. Appending is all or nothing per call, and answered only when the log has it durably."""
+    """Writing. An append is answered only when the log has all of it durably.
+
+    One that fails leaves nothing in a log that has transactions; in Kafka any part of it may stand, and come again when it
+    is appended again: readers tell by the ids.
+    """
 
     async def start(self) -> None: ...
 
