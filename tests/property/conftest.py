@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 from hypothesis import settings
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
