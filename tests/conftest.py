@@ -1,4 +1,4 @@
-"""What all tests share: ``tests/support`` within reach, and a garbage collector that nobody has tuned."""
+"""What all tests share: a garbage collector that nobody has tuned."""
 
 from __future__ import annotations
 

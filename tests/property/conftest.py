@@ -1,4 +1,4 @@
-"""Puts the strategies and stories of ``tests/support`` within reach; a busy machine is no reason for a property to fail."""
+"""A busy machine is no reason for a property to fail: no deadlines."""
 
 from __future__ import annotations
 
