@@ -8,15 +8,17 @@ Everything that is wrong is told at once, each with its variable and the remedy.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from msgspec import Struct, field
 
-from runfold.fold.rules import DEFAULT_RULES, Rules
+from runfold.fold.rules import DEFAULT_RULES, MOST_EVENTS, Rules
 from runfold.log.kafka_options import COMPRESSIONS, MECHANISMS, PROTOCOLS, KafkaOptions, address_of
+from runfold.log.sqlite_file import MOST_PARTITIONS
 
 
 class ConfigError(Exception):
@@ -57,7 +59,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 def _count(least: int, most: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        number = int(text.replace("_", "")) if text.replace("_", "").isdigit() else -1
+        number = int(text.replace("_", "")) if _WHOLE.fullmatch(text) else -1
         if not least <= number <= most:
             raise ValueError(f"a whole number from {least:,} to {most:,} is wanted")
         return number
@@ -68,7 +70,7 @@ def _count(least: int, most: int) -> Callable[[str], int]:
 def _seconds(least: float, most: float) -> Callable[[str], float]:
     def parse(text: str) -> float:
         try:
-            seconds = float(text)
+            seconds = float(text) if text.isascii() else -1.0
         except ValueError:
             seconds = -1.0
         if not least <= seconds <= most:
@@ -91,13 +93,19 @@ def _one_of(*choices: str) -> Callable[[str], str]:
 def _url(*schemes: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         scheme, separator, rest = text.partition("://")
-        if not separator or scheme not in schemes or not rest.strip("/"):
-            raise ValueError(f"a URL is wanted, such as {' or '.join(_EXAMPLES[scheme] for scheme in schemes)}")
+        if separator and scheme not in schemes:
+            raise ValueError(f"this version knows no {scheme}://, only {_examples(schemes)}")
+        if not separator or not rest.strip("/"):
+            raise ValueError(f"a URL is wanted, such as {_examples(schemes)}")
         if scheme == "kafka":
             address_of(text)
         return text
 
     return parse
+
+
+def _examples(schemes: Sequence[str]) -> str:
+    return " or ".join(_EXAMPLES[scheme] for scheme in schemes)
 
 
 def _name(text: str) -> str:
@@ -124,7 +132,8 @@ def _kafka(name: str, parse: Callable[[str], Any], told: str, *, secret: bool = 
 
 
 _EXAMPLES = {"sqlite": "sqlite:///runfold.db", "kafka": "kafka://localhost:9092/run-events"}
-_GROUPS: dict[str, type[Struct]] = {"rules": Rules, "kafka": KafkaOptions}
+_RULES, _KAFKA = "rules.", "kafka."
+_WHOLE = re.compile(r"[0-9][0-9_]{0,20}")
 
 SETTINGS = (
     Setting("data", "RUNFOLD_DATA", Path, "runfold-data", "folder of the embedded log and store"),
@@ -143,7 +152,11 @@ SETTINGS = (
         "the store: sqlite:///FILE; by default runfold.db in the data folder",
     ),
     Setting(
-        "partitions", "RUNFOLD_PARTITIONS", _count(1, 1024), "4", "partitions of an embedded log that is made anew"
+        "partitions",
+        "RUNFOLD_PARTITIONS",
+        _count(1, MOST_PARTITIONS),
+        "4",
+        "partitions of an embedded log that is made anew",
     ),
     Setting(
         "batch_records",
@@ -182,14 +195,14 @@ SETTINGS = (
     Setting(
         "rules.largest_value",
         "RUNFOLD_LARGEST_VALUE",
-        _count(1000, 2**30),
+        _count(1000, 16 * 2**20),  # what files of events are read by: see cli.message_frames
         str(DEFAULT_RULES.largest_value),
         "most bytes of an event",
     ),
     Setting(
         "rules.most_events",
         "RUNFOLD_MOST_EVENTS",
-        _count(10, 10**6),
+        _count(10, MOST_EVENTS - DEFAULT_RULES.most_corrections),
         str(DEFAULT_RULES.most_events),
         "most events of a run",
     ),
@@ -244,7 +257,7 @@ def load_settings(
     problems = [
         f"{name}: no such setting; `runfold config` lists them"
         for name in sorted(environment)
-        if name.startswith("RUNFOLD_") and name not in _KNOWN and not name.startswith("RUNFOLD_TEST")
+        if name.startswith("RUNFOLD_") and name not in _KNOWN
     ]
     for setting in SETTINGS:
         text, origin = _told(setting, given or {}, environment)
@@ -253,15 +266,14 @@ def load_settings(
             values[setting.name] = setting.parse(text) if text or setting.default else ""
         except ValueError as error:
             problems.append(f"{setting.variable} ({origin}): {text!r}: {error}")
+    rules = _rules(values, problems)
     if problems:
         raise ConfigError("\n".join(problems))
     data: Path = values["data"]
     values["log"] = values["log"] or f"sqlite:///{data / 'runfold.log.db'}"
     values["store"] = values["store"] or f"sqlite:///{data / 'runfold.db'}"
-    for group, kind in _GROUPS.items():
-        names = [name for name in values if name.startswith(f"{group}.")]
-        values[group] = kind(**{name.removeprefix(f"{group}."): values.pop(name) for name in names})
-    return Settings(**values, origins=origins)
+    kafka = KafkaOptions(**_taken(values, _KAFKA))
+    return Settings(**values, rules=rules, kafka=kafka, origins=origins)
 
 
 def effective(settings: Settings) -> list[tuple[Setting, str, str]]:
@@ -273,6 +285,21 @@ def effective(settings: Settings) -> list[tuple[Setting, str, str]]:
     return rows
 
 
+def _rules(values: dict[str, Any], problems: list[str]) -> Rules:
+    """Take the fold's settings out of ``values``; what they cannot be together joins the problems."""
+    try:
+        return Rules(**_taken(values, _RULES))
+    except ValueError as error:
+        variables = ", ".join(setting.variable for setting in SETTINGS if setting.name.startswith(_RULES))
+        problems.append(f"{variables}: {error}")
+        return DEFAULT_RULES
+
+
+def _taken(values: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """Take what begins with the prefix out of ``values``, under the names behind it."""
+    return {name.removeprefix(prefix): values.pop(name) for name in list(values) if name.startswith(prefix)}
+
+
 def _told(setting: Setting, given: Mapping[str, str | None], environment: Mapping[str, str]) -> tuple[str, str]:
     on_command_line = given.get(setting.name)
     if on_command_line is not None:
@@ -282,4 +309,4 @@ def _told(setting: Setting, given: Mapping[str, str | None], environment: Mappin
     return setting.default, "default"
 
 
-_KNOWN = {setting.variable for setting in SETTINGS} | {"RUNFOLD_SHARED"}
+_KNOWN = frozenset(setting.variable for setting in SETTINGS)

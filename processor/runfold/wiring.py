@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runfold.config import ConfigError, Settings
 from runfold.log.kafka_options import address_of
 from runfold.log.port import LogSink, LogSource
 from runfold.log.publisher import Publisher
 from runfold.log.sqlite import SqliteSink, SqliteSource
+from runfold.log.sync_publisher import SyncPublisher
 from runfold.store.memory import MemoryStore
 from runfold.store.port import Store, StoreUnreachable
 from runfold.store.sqlite import SqliteStore
@@ -91,9 +93,14 @@ LOGS = {
 }
 
 
-def open_publisher(settings: Settings, *, source: str = "runfold") -> Publisher:
-    """A publisher into the log of RUNFOLD_LOG, for ``async with``."""
-    return Publisher(open_sink(settings), source=source)
+def open_publisher(settings: Settings, **options: Any) -> Publisher:
+    """A publisher into the log of RUNFOLD_LOG, for ``async with``; ``options`` are those of :class:`Publisher`."""
+    return Publisher(open_sink(settings), **_publishing(settings) | options)
+
+
+def open_sync_publisher(settings: Settings, **options: Any) -> SyncPublisher:
+    """As :func:`open_publisher`, for ``with``, from any thread."""
+    return SyncPublisher(partial(open_sink, settings), **_publishing(settings) | options)
 
 
 def open_store(settings: Settings, *, make_folder: bool = False) -> Store:
@@ -105,6 +112,11 @@ def open_store(settings: Settings, *, make_folder: bool = False) -> Store:
         except OSError as error:
             raise StoreUnreachable(f"the store {path} (RUNFOLD_STORE): its folder cannot be made ({error})") from error
     return SqliteStore(path)
+
+
+def _publishing(settings: Settings) -> dict[str, Any]:
+    """What a publisher has to know so that readers with the same settings take all that it sends."""
+    return {"largest_value": settings.rules.largest_value}
 
 
 def path_of(variable: str, url: str) -> Path:

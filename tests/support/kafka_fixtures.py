@@ -7,25 +7,20 @@ the tests are skipped, and fail where CI=true.
 from __future__ import annotations
 
 import os
-import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+from kafka_cluster import Cluster
+from kafka_jars import NoKafka, missing_tools
 
 from runfold.log.kafka import KafkaSource
 from runfold.log.kafka_options import Address, KafkaOptions, address_of
 from runfold.log.kafka_publish import KafkaSink
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "deploy" / "kafka"))
-
-from kafka_cluster import Cluster
-from kafka_jars import NoKafka, missing_tools
 
 MakeTopic = Callable[..., Address]
 
