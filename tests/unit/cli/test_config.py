@@ -86,7 +86,7 @@ def test_the_schemes_that_this_version_knows_are_told(cli, monkeypatch):
     monkeypatch.setenv("RUNFOLD_LOG", "pulsar://host:6650/topic")
     answer = cli("config")
     assert answer.code == 2
-    assert "this version knows no kafka://, only sqlite:///" in answer.err
+    assert "this version knows no pulsar://, only sqlite:///" in answer.err
 
 
 @pytest.mark.parametrize("variable", ["RUNFOLD_LEASES", "RUNFOLD_SHARED", "RUNFOLD_TEST_POSTGRES"])
