@@ -44,7 +44,7 @@ class Traffic:
 
     def batch(self, leases: dict[int, Lease], *, number: int, new: int = NEW) -> Changes:
         fresh = [self._run() for _ in range(new)]
-        ended = [run._replace(status=RunStatus.COMPLETED, minute=self._minute()) for run in self._open]
+        ended = [run._replace(status=int(RunStatus.COMPLETED), minute=self._minute()) for run in self._open]
         self._open = [run for run in fresh if run.minute is None]
         usage: dict[BucketKey, list[int]] = {}
         for run in (*fresh, *ended):
@@ -73,7 +73,7 @@ class Traffic:
             f"run_{self._random.getrandbits(96):024x}",
             0,
             f"thread_{self._random.getrandbits(96):024x}",
-            RunStatus.COMPLETED if ended else RunStatus.IN_PROGRESS,
+            int(RunStatus.COMPLETED if ended else RunStatus.IN_PROGRESS),
             1_760_000_000 + self.made // 400,
             0,
             self._random.choice(self._dimensions),

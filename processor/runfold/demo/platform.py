@@ -28,8 +28,9 @@ def due(runs: int, seconds: float, random: Random, *, begin: int) -> Iterator[tu
     heap: list[tuple[int, int, Event, Iterator[Event]]] = []
     starts = sorted(random.uniform(0, seconds * 1000) for _ in range(runs))
     for number, start in enumerate(starts):
-        events = lifecycle(number, 0, random)
-        heap.append((begin + int(start), number, next(events), events))
+        at = begin + int(start)
+        events = lifecycle(number, at, random)
+        heap.append((at, number, next(events), events))
     heapq.heapify(heap)
     while heap:
         at, number, event, events = heapq.heappop(heap)

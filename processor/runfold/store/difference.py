@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from msgspec import DecodeError, Struct, msgpack
 
-from runfold.store.digest import with_breath
+from runfold.store.digest import in_chunks
 from runfold.store.port import JOURNAL_COLUMNS, LETTER_COLUMNS, RUN_COLUMNS, USAGE_COLUMNS, Row, StoreSnapshot
 
 _KEY_WIDTH: Final = {"run": 1, "letter": 1, "journal": 2, "usage": USAGE_COLUMNS.index("status") + 1}
@@ -52,10 +52,11 @@ async def first_usage_difference(left: StoreSnapshot, right: StoreSnapshot) -> D
 
 async def _first(table: str, columns: Sequence[str], *, left: Iterator[Row], right: Iterator[Row]) -> Difference | None:
     width = _KEY_WIDTH[table]
-    async with aclosing(with_breath(_side_by_side(left, right, width))) as rows:
-        async for here, there in rows:
-            if here != there:
-                return _told(table, columns, here, there)
+    async with aclosing(in_chunks(_side_by_side(left, right, width))) as chunks:
+        async for chunk in chunks:
+            for here, there in chunk:
+                if here != there:
+                    return _told(table, columns, here, there)
     return None
 
 

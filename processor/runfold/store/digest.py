@@ -16,7 +16,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from hashlib import blake2b
-from itertools import chain
+from itertools import chain, islice
 from typing import Final, TypeVar
 
 from msgspec import Struct, json, msgpack
@@ -26,8 +26,7 @@ from runfold.store.port import JOURNAL_COLUMNS, LETTER_COLUMNS, RUN_COLUMNS, USA
 T = TypeVar("T")
 
 _MODULUS: Final = 1 << 128
-_BREATH: Final = 2_000
-"""After so many rows the event loop gets a turn: a long digest can be cancelled, and stops nobody."""
+_CHUNK: Final = 1_000
 
 _encode = msgpack.Encoder().encode
 
@@ -44,11 +43,12 @@ async def digest(snapshot: StoreSnapshot) -> StoreDigest:
     sums: dict[int, int] = defaultdict(int)
     positions = await snapshot.positions()
     runs = ((partition, "run", row) for partition, row in snapshot.scan_runs())
-    async for partition, table, row in with_breath(chain(_small_rows(snapshot, positions), runs)):
-        sums[partition] += _hash(table, row)
+    async for chunk in in_chunks(chain(_small_rows(snapshot, positions), runs)):
+        for partition, table, row in chunk:
+            sums[partition] += _hash(table, row)
     usage = 0
-    async for row in with_breath(snapshot.usage()):
-        usage += _hash("usage", row)
+    async for buckets in in_chunks(snapshot.usage()):
+        usage += sum(_hash("usage", row) for row in buckets)
     return StoreDigest(partitions={key: _hex(total) for key, total in sorted(sums.items())}, usage=_hex(usage))
 
 
@@ -64,10 +64,12 @@ async def dump(snapshot: StoreSnapshot) -> AsyncIterator[bytes]:
             ("letter", LETTER_COLUMNS, snapshot.letters(partition)),
             ("journal", JOURNAL_COLUMNS, snapshot.journal(partition)),
         ):
-            async for row in with_breath(rows):
-                yield _line({"table": table, "partition": partition, **dict(zip(columns, row, strict=True))})
-    async for row in with_breath(snapshot.usage()):
-        yield _line({"table": "usage", **dict(zip(USAGE_COLUMNS, row, strict=True))})
+            async for chunk in in_chunks(rows):
+                for row in chunk:
+                    yield _line({"table": table, "partition": partition, **dict(zip(columns, row, strict=True))})
+    async for chunk in in_chunks(snapshot.usage()):
+        for row in chunk:
+            yield _line({"table": "usage", **dict(zip(USAGE_COLUMNS, row, strict=True))})
 
 
 def _small_rows(snapshot: StoreSnapshot, positions: dict[int, int]) -> Iterator[tuple[int, str, Row]]:
@@ -89,9 +91,9 @@ def _line(row: dict[str, object]) -> bytes:
     return json.encode(row) + b"\n"
 
 
-async def with_breath(rows: Iterable[T]) -> AsyncGenerator[T]:
-    """The rows, with a turn for the event loop now and then."""
-    for number, row in enumerate(rows, 1):
-        yield row
-        if number % _BREATH == 0:
-            await asyncio.sleep(0)
+async def in_chunks(rows: Iterable[T]) -> AsyncGenerator[list[T]]:
+    """The rows in lists, with a turn for the event loop after each: a long digest can be cancelled, and stops nobody."""
+    remaining = iter(rows)
+    while chunk := list(islice(remaining, _CHUNK)):
+        yield chunk
+        await asyncio.sleep(0)

@@ -52,6 +52,8 @@ def find_run(db: sqlite3.Connection, run_id: str) -> list[StoredRun]:
 
 def list_runs(db: sqlite3.Connection, wanted: RunFilter) -> list[StoredRun]:
     """As the port says; a page that loses rows to their twins in other partitions is filled up."""
+    if not _dimensions_exist(db, wanted):
+        return []
     found: list[_Row] = []
     after = None if wanted.after is None else (*wanted.after, -1)
     while (missing := wanted.limit - len(found)) > 0:
@@ -62,6 +64,17 @@ def list_runs(db: sqlite3.Connection, wanted: RunFilter) -> list[StoredRun]:
             break
         after = (page[-1].created_at, page[-1].run_id, page[-1].partition)
     return [row.stored() for row in found]
+
+
+def _dimensions_exist(db: sqlite3.Connection, wanted: RunFilter) -> bool:
+    """Whether any run can match: a name that was never seen must not cost a walk over all runs."""
+    if wanted.model is None and wanted.assistant_id is None:
+        return True
+    (exist,) = db.execute(
+        "select exists (select 1 from dimension where model = ifnull(?, model) and assistant_id = ifnull(?, assistant_id))",
+        (wanted.model, wanted.assistant_id),
+    ).fetchone()
+    return bool(exist)
 
 
 def _page(db: sqlite3.Connection, wanted: RunFilter, *, after: tuple[int, str, int] | None, limit: int) -> list[_Row]:

@@ -107,14 +107,27 @@ def _insert_runs(db: sqlite3.Connection, runs: Sequence[RunChange], stamp: Stamp
         return {}
     (last,) = db.execute("select coalesce(max(n), 0) from run").fetchone()
     key, fold = stamp.key, stamp.fold
-    placed = list(enumerate(runs, last + 1))
-    db.executemany(
-        _INSERT,
-        [(n, r.run_id, r.partition, r.thread_id, *_columns(r, key(db, r.dimensions), fold), r.body) for n, r in placed],
-    )
-    RUN_KEYS.add(db, [(key_hash(r.run_id), n) for n, r in placed], young=stamp.young)
-    THREAD_KEYS.add(db, [(key_hash(r.thread_id), r.created_at, n) for n, r in placed], young=stamp.young)
-    return {(r.partition, r.run_id): n for n, r in placed}
+    # Unpacked by place: by name, one attribute at a time, the same took twice as long.
+    rows = [
+        (n, run_id, partition, thread_id, status, created_at, flags, key(db, dimensions), minute, final, fold, body)
+        for n, (
+            partition,
+            run_id,
+            _,
+            thread_id,
+            status,
+            created_at,
+            flags,
+            dimensions,
+            minute,
+            final,
+            body,
+        ) in enumerate(runs, last + 1)
+    ]
+    db.executemany(_INSERT, rows)
+    RUN_KEYS.add(db, [(key_hash(row[1]), row[0]) for row in rows], young=stamp.young)
+    THREAD_KEYS.add(db, [(key_hash(row[3]), row[5], row[0]) for row in rows], young=stamp.young)
+    return {(row[2], row[1]): row[0] for row in rows}
 
 
 def _update_runs(db: sqlite3.Connection, runs: list[RunChange], stamp: Stamp) -> None:
@@ -123,16 +136,13 @@ def _update_runs(db: sqlite3.Connection, runs: list[RunChange], stamp: Stamp) ->
         moved for start in range(0, len(runs), _CHUNK) for moved in _moved_threads(db, runs[start : start + _CHUNK])
     ]
     key, fold = stamp.key, stamp.fold
-    db.executemany(
-        _UPDATE,
-        [(r.thread_id, *_columns(r, key(db, r.dimensions), fold), r.body, r.handle) for r in runs],
-    )
+    rows = [
+        (thread_id, status, created_at, flags, key(db, dimensions), minute, final, fold, body, n)
+        for _, _, n, thread_id, status, created_at, flags, dimensions, minute, final, body in runs
+    ]
+    db.executemany(_UPDATE, rows)
     THREAD_KEYS.remove(db, [before for before, _ in moved])
     THREAD_KEYS.add(db, [after for _, after in moved], young=stamp.young)
-
-
-def _columns(r: RunChange, dimension: int, fold: int | None) -> tuple[int | None, ...]:
-    return r.status, r.created_at, r.flags, dimension, r.minute, r.final_timestamp, fold
 
 
 def _moved_threads(

@@ -1,0 +1,104 @@
+"""How a command ends: the one place where errors become exit codes and messages on stderr.
+
+0 it is done; 1 the answer is no; 2 wrong use or setting; 3 log or store unreachable; 130 interrupted. An error that is not
+in the table is a bug and keeps its traceback. A new kind of error that people can act on is added to ``_meanings``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+
+from cyclopts import CycloptsError
+
+DONE, NO, WRONG_USE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+class WrongUseError(Exception):
+    """The command line, or a file that it names, cannot be used."""
+
+
+class NoError(Exception):
+    """The answer is no, and the message says why."""
+
+
+def run(tokens: Sequence[str]) -> int:
+    """Run one command line and return its exit code, having told people what went wrong."""
+    from runfold.cli.app import app  # noqa: PLC0415 - app.py imports what this module defines
+
+    try:
+        code = app(list(tokens))
+        sys.stdout.flush()
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - _end raises again what it does not know
+        return _end(error)
+    return code if isinstance(code, int) else DONE
+
+
+def _end(error: BaseException) -> int:
+    """Say what the error means and return its code; raise what nobody can act on."""
+    known = [(code, cause) for cause in _leaves(error) if (code := _code_of(cause)) is not None]
+    if not known:
+        raise error
+    code, cause = known[0]
+    if isinstance(cause, BrokenPipeError):
+        # Nobody reads on, as behind `| head`. What is still buffered would fail once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    else:
+        _flush_output()
+        _tell(cause)
+    return code
+
+
+def _tell(cause: BaseException) -> None:
+    text = "interrupted" if isinstance(cause, KeyboardInterrupt) else str(cause)
+    for line in filter(None, map(str.strip, text.splitlines())):
+        print(f"runfold: {line}", file=sys.stderr)  # noqa: T201 - this is where a command speaks
+
+
+def _flush_output() -> None:
+    """What was printed before the error stands before its message; a reader who has left does not matter now."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """The errors in a group, or the one error itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _code_of(error: BaseException) -> int | None:
+    return next((code for kind, code in _meanings() if isinstance(error, kind)), None)
+
+
+def _meanings() -> list[tuple[type[BaseException], int]]:
+    """What each error means; the first that fits counts. Imported here, because a command that succeeds needs none."""
+    from runfold.config import ConfigError  # noqa: PLC0415
+    from runfold.log.checking import InvalidEvent  # noqa: PLC0415
+    from runfold.log.port import LogError, LogMissing, LogUnreachable, RangeLost  # noqa: PLC0415
+    from runfold.store.port import StalePosition, StoreBusy, StoreError, StoreRefused  # noqa: PLC0415
+
+    return [
+        (KeyboardInterrupt, INTERRUPTED),
+        (BrokenPipeError, DONE),
+        (NoError, NO),
+        (WrongUseError, WRONG_USE),
+        (CycloptsError, WRONG_USE),
+        (ConfigError, WRONG_USE),
+        (InvalidEvent, WRONG_USE),
+        (StoreRefused, WRONG_USE),
+        (StoreBusy, WRONG_USE),
+        (StalePosition, NO),
+        (StoreError, UNREACHABLE),
+        (LogMissing, UNREACHABLE),
+        (LogUnreachable, UNREACHABLE),
+        (RangeLost, UNREACHABLE),
+        (LogError, WRONG_USE),
+        (OSError, UNREACHABLE),  # a folder that cannot be made, an answer that the disk has no room for
+    ]

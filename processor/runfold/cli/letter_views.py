@@ -1,0 +1,98 @@
+"""How people see a dead letter: a row of a list, and all of it. Looks only; nothing is read here."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from runfold.cli.printing import shown_time
+from runfold.fold.changes import Letter
+from runfold.fold.rules import Rules
+from runfold.replay.refold import readable
+
+ROW = ("place", "reason", "run", "published (UTC)", "bytes", "why", "now")
+
+_LONGEST_SHOWN = 2_000
+
+
+def row(letter: Letter, discarded: str | None, rules: Rules) -> tuple[object, ...]:
+    """A letter in the columns of ``ROW``; ``discarded`` is the reason somebody gave."""
+    return (
+        f"{letter.partition}:{letter.offset}",
+        letter.reason,
+        letter.run_id,
+        shown_time(_known(letter.timestamp)),
+        len(letter.value or b""),
+        letter.detail,
+        _now(letter, discarded, rules),
+    )
+
+
+def facts(letter: Letter, discarded: str | None, rules: Rules) -> Iterator[tuple[str, object]]:
+    """All that is known of a letter: names and values."""
+    yield "place", f"partition {letter.partition}, offset {letter.offset}"
+    yield "published (UTC)", shown_time(_known(letter.timestamp))
+    yield "reason", letter.reason
+    yield "why", letter.detail
+    yield "run", letter.run_id
+    yield "key", None if letter.key is None else _shown(letter.key)
+    for name, value in letter.headers:
+        yield f"header {name}", _shown(value)
+    yield "value", None if letter.value is None else _shown(letter.value)
+    yield "now", _now(letter, discarded, rules)
+    yield "discarded", discarded
+
+
+def as_dict(letter: Letter, discarded: str | None, rules: Rules, *, whole: bool = False) -> dict[str, Any]:
+    """A letter as JSON shows it; its bytes, in base64 and as text where they are text, only where it is wanted whole."""
+    told: dict[str, Any] = {
+        "partition": letter.partition,
+        "offset": letter.offset,
+        "timestamp": _known(letter.timestamp),
+        "reason": letter.reason,
+        "detail": letter.detail,
+        "run_id": letter.run_id,
+        "bytes": len(letter.value or b""),
+        "readable": bool(readable([letter], rules=rules)),
+        "discarded": discarded,
+    }
+    if whole:
+        told |= {name: _text(value) for name, value in (("key", letter.key), ("value", letter.value))}
+        told |= {f"{name}_base64": _base64(value) for name, value in (("key", letter.key), ("value", letter.value))}
+        told["headers"] = [[name, _base64(value)] for name, value in letter.headers]
+    return told
+
+
+def _known(timestamp: int) -> int | None:
+    return timestamp if timestamp >= 0 else None
+
+
+def _now(letter: Letter, discarded: str | None, rules: Rules) -> str:
+    if discarded is not None:
+        return "discarded"
+    return "readable" if readable([letter], rules=rules) else ""
+
+
+def _shown(value: bytes) -> str:
+    """Bytes as people can read them: text, decoded MessagePack, or Python's way of writing bytes."""
+    text = _text(value)
+    if text is None:
+        try:
+            text = msgspec.json.encode(msgspec.msgpack.decode(value)).decode()
+        except (msgspec.MsgspecError, ValueError, TypeError, RecursionError):
+            text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}... ({len(value):,} bytes; --json has all)"
+
+
+def _text(value: bytes | None) -> str | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _base64(value: bytes | None) -> str | None:
+    return None if value is None else b64encode(value).decode()

@@ -1,0 +1,47 @@
+"""Options that many verbs share: where log and store are, and what a verb prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from cyclopts import Group, Parameter
+
+from runfold.config import Settings, load_settings
+from runfold.telemetry import configure_logging
+
+_PLACES = Group("Where", sort_key=1)
+
+
+@Parameter(name="*", group=_PLACES)
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Settings that can be given on every command line; the rest are environment variables (``runfold config``)."""
+
+    data: Annotated[str | None, Parameter(help="Folder of the embedded log and store (RUNFOLD_DATA).")] = None
+    log: Annotated[str | None, Parameter(help="URL of the log (RUNFOLD_LOG).")] = None
+    store: Annotated[str | None, Parameter(help="URL of the store (RUNFOLD_STORE).")] = None
+
+    def settings(self) -> Settings:
+        """The effective settings, with logging set up by them. Raises ConfigError."""
+        settings = load_settings({"data": self.data, "log": self.log, "store": self.store})
+        configure_logging(level=settings.logging_level, style=settings.logging_format)
+        return settings
+
+
+HERE = Places()
+"""What a verb takes when none of them is given."""
+
+AsJson = Annotated[bool, Parameter(name="--json", help="JSON Lines on stdout instead of a table.")]
+Yes = Annotated[bool, Parameter(name=["--yes", "-y"], help="Do it without asking.")]
+
+
+def _is_no_option(_: Any, value: str | Sequence[str] | None) -> None:
+    """A lone hyphen is standard input; anything else that begins with one was meant as an option."""
+    for name in [value] if isinstance(value, str) else value or ():
+        if name.startswith("-") and name != "-":
+            raise ValueError(f"Unknown option: {name}.")
+
+
+InputFile = Annotated[str, Parameter(allow_leading_hyphen=True, validator=_is_no_option, help="A file; - is stdin.")]

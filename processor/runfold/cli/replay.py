@@ -1,0 +1,176 @@
+"""``runfold replay``: what happened to a run, and whether the store is what the log says. Read-only on both."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from runfold.cli.exits import DONE, NO, NoError, WrongUseError
+from runfold.cli.opening import reading_log, reading_store
+from runfold.cli.options import HERE, AsJson, Places
+from runfold.cli.printing import print_json, print_line, print_table, progress, shown_time
+from runfold.cli.retrying import usage_moves
+from runfold.config import Settings
+from runfold.fold.usage import SUMS
+from runfold.replay import history as replay_history
+from runfold.replay import verify as replay_verify
+from runfold.replay.history import HistoryEntry
+from runfold.replay.verify import Verification
+
+app = App(
+    name="replay",
+    help="A run's history, and the proof that the store is right.",
+    default_parameter=Parameter(negative=()),
+)
+
+_LONGEST_VALUE = 60
+
+
+@app.command
+def history(run_id: str, /, *, json: AsJson = False, places: Places = HERE) -> int:
+    """Every record of a run: what became of it, and what it changed. Exit code 1 where there is no such run.
+
+    It is folded again from the log, from the run's own range alone, with today's code.
+    """
+    entries = asyncio.run(_history(places.settings(), run_id))
+    if not entries:
+        raise NoError(f"the store knows nothing of a run {run_id}")
+    if json:
+        print_json(*map(_as_dict, entries))
+    else:
+        print_table(
+            ("place", "published (UTC)", "event", "at (UTC)", "source", "no", "outcome", "what changed"),
+            map(_row, entries),
+        )
+    return DONE
+
+
+@app.command
+def verify(
+    *,
+    workspace: Annotated[
+        str | None, Parameter(help="Folder with room for a second store; by default a temporary one.")
+    ] = None,
+    json: AsJson = False,
+    places: Places = HERE,
+) -> int:
+    """Fold the log again up to the store's own positions, and compare; also beside a running serve.
+
+    The exit code is 1 where they differ, and the first run and field that do are named. Nothing is written but the
+    workspace, which is cleared.
+    """
+    settings = places.settings()
+    folder = Path(workspace or tempfile.gettempdir())
+    if not folder.is_dir():
+        raise WrongUseError(f"--workspace {folder}: there is no such folder")
+    _quieten_collector()
+    found = asyncio.run(_verify(settings, folder))
+    if json:
+        print_json(_verification(found))
+    else:
+        _print_verification(found)
+    return DONE if found.identical else NO
+
+
+async def _history(settings: Settings, run_id: str) -> list[HistoryEntry]:
+    async with reading_log(settings) as source, reading_store(settings) as store:
+        return await replay_history.history(source, store, settings.rules, run_id)
+
+
+async def _verify(settings: Settings, folder: Path) -> Verification:
+    with progress("verifying") as bar:
+        task = bar.task_ids[0]
+        async with reading_log(settings) as source, reading_store(settings) as store:
+            return await replay_verify.verify(
+                source,
+                store,
+                settings.rules,
+                workspace=folder,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+
+
+def _quieten_collector() -> None:
+    """What lives now lives on, and a batch leaves no cycles: look for garbage rarely, as the service does."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(200_000, 20, 20)
+
+
+def _row(entry: HistoryEntry) -> tuple[object, ...]:
+    changed = [f"{name}: {_short(change.before)} -> {_short(change.after)}" for name, change in entry.changed.items()]
+    for move in entry.usage:
+        told = ", ".join(f"{name} {number:+,}" for name, number in zip(SUMS, move.sums, strict=True) if number)
+        changed.append(f"usage: {told}")
+    if entry.outcome != "applied":
+        changed.insert(0, entry.explanation)
+    return (
+        f"{entry.partition}:{entry.offset}",
+        shown_time(entry.timestamp if entry.timestamp >= 0 else None),
+        None if entry.type is None else entry.type.removeprefix("thread.run."),
+        shown_time(entry.occurred_at),
+        entry.source,
+        entry.sequence,
+        entry.outcome if entry.reason is None else f"{entry.outcome}: {entry.reason}",
+        "\n".join(changed),
+    )
+
+
+def _short(value: Any) -> str:
+    text = "-" if value in (None, "", [], {}) else str(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
+
+
+def _as_dict(entry: HistoryEntry) -> dict[str, Any]:
+    told = {name: getattr(entry, name) for name in entry.__struct_fields__}
+    return {**told, "usage": usage_moves({move.bucket: move.sums for move in entry.usage})}
+
+
+def _verification(found: Verification) -> dict[str, Any]:
+    return {"identical": found.identical, **{name: getattr(found, name) for name in found.__struct_fields__}}
+
+
+def _print_verification(found: Verification) -> None:
+    partitions = sorted(found.stored.partitions.keys() | found.recomputed.partitions.keys())
+    rows = [
+        (
+            f"partition {which}",
+            str(found.positions.get(which, "-")),
+            found.stored.partitions.get(which),
+            found.recomputed.partitions.get(which),
+        )
+        for which in partitions
+    ]
+    rows.append(("usage", "", found.stored.usage, found.recomputed.usage))
+    print_table(
+        ("what", "position", "in the store", "from the log", "same"),
+        [(*line, line[2] == line[3]) for line in rows],
+    )
+    print_line("")
+    for finding in found.findings:
+        where = "usage" if finding.partition is None else f"partition {finding.partition}"
+        field = "" if finding.field is None else f", {finding.field}"
+        print_line(f"{where}: {finding.table} {finding.key}{field}: {_sides(finding.stored, finding.recomputed)}")
+    if found.superseded:
+        runs = ", ".join(run_id for _, run_id in found.superseded[:5])
+        print_line(
+            f"{len(found.superseded):,} superseded: today's code could read letters of {runs}; see dead-letters retry"
+        )
+    if found.unverifiable:
+        print_line(f"{found.unverifiable:,} unverifiable: the log no longer has the first records of these runs")
+    print_line(f"{'identical' if found.identical else 'different'}: {found.records:,} records folded again")
+    sys.stdout.flush()
+
+
+def _sides(stored: object, recomputed: object) -> str:
+    if recomputed is None:
+        return "the store has it, the log does not say so"
+    if stored is None:
+        return "the store lacks it"
+    return f"the store has {_short(stored)}, the log says {_short(recomputed)}"

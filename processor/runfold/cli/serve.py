@@ -1,0 +1,44 @@
+"""``runfold serve``: the long-running consumer, and the signals that stop it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from runfold import wiring
+from runfold.cli.exits import DONE, INTERRUPTED
+from runfold.cli.options import HERE, Places
+from runfold.config import Settings
+from runfold.service import serve as service
+
+
+def serve(
+    *,
+    until_end: Annotated[bool, Parameter(help="Leave when everything is folded that the log has now.")] = False,
+    places: Places = HERE,
+) -> int:
+    """Fold the log into the store, exactly once, until stopped.
+
+    SIGTERM and Ctrl-C finish what is in hand and leave; a second Ctrl-C leaves at once, which loses nothing either.
+    """
+    asyncio.run(_serve(places.settings(), until_end=until_end))
+    return DONE
+
+
+async def _serve(settings: Settings, *, until_end: bool) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGINT, _interrupt, stop)
+    source, store = wiring.open_source(settings), wiring.open_store(settings, make_folder=True)
+    await service.serve(settings, source, store, until_end=until_end, stop=stop)
+
+
+def _interrupt(stop: asyncio.Event) -> None:
+    if stop.is_set():
+        os._exit(INTERRUPTED)  # at once: what is not committed is read again
+    stop.set()

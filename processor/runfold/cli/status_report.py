@@ -1,0 +1,140 @@
+"""What ``runfold status`` knows: where the store stands in the log, what is odd among its runs, and what of it is unhealthy.
+
+Ages are by this machine's clock, which may differ a little from the log's and the store's.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from runfold.fold.changes import Letter
+from runfold.fold.rules import COMPATIBLE, FOLD_VERSION, Rules
+from runfold.log.port import LogSource, Range
+from runfold.replay.refold import readable
+from runfold.replay.run_range import every_letter
+from runfold.store.identity import check_owner
+from runfold.store.port import PartitionStatus, Store, StoreIdentity, StoreRefused
+from runfold_schemas import RunStatus
+
+STUCK_SECONDS = 60.0
+"""So long may a record wait although somebody owns its partition, before that is called unhealthy."""
+
+
+class PartitionReport(Struct, frozen=True, kw_only=True):
+    """One partition. ``lag`` is in records; ``lag_seconds`` is how long the oldest of them waits, None where unknown."""
+
+    partition: int
+    begin: int
+    end: int
+    position: int
+    lag: int
+    lag_seconds: float | None
+    owner: str | None
+    committed_at: int | None
+    outcomes: dict[str, int]
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    """All of it. ``unhealthy`` has a sentence for each thing that somebody has to see to."""
+
+    healthy: bool
+    unhealthy: list[str]
+    partitions: list[PartitionReport]
+    runs: dict[str, int]
+    without_created: int
+    missing: int
+    flagged: int
+    split: int
+    without_usage: int
+    dead_letters: dict[str, int]
+    discarded: int
+    readable: int
+
+
+async def report(source: LogSource, store: Store, *, rules: Rules, now: int) -> Report:
+    """Look at log and store. ``now`` is in Unix milliseconds. Raises LogError or StoreError."""
+    known = {found.partition: found for found in await store.partitions()}
+    ranges = await source.ranges(range(await source.partitions()))
+    partitions = [
+        await _partition(source, which, held=held, known=known.get(which), now=now)
+        for which, held in sorted(ranges.items())
+    ]
+    unhealthy = [line for found in partitions for line in _unhealthy(found)] + await _foreign(source, store, rules)
+    counts = await store.count_runs()
+    notes = await store.notes()
+    return Report(
+        healthy=not unhealthy,
+        unhealthy=unhealthy,
+        partitions=partitions,
+        runs={status.wire: counts[status.wire] for status in RunStatus},
+        **{name: counts[name] for name in ("without_created", "missing", "flagged", "split")},
+        without_usage=sum(row.sums[1] for row in await store.usage()),
+        dead_letters=await store.count_letters(),
+        discarded=sum(note.kind == "discard" for note in notes),
+        readable=len(await readable_letters(store, rules)),
+    )
+
+
+async def _partition(
+    source: LogSource, which: int, *, held: Range, known: PartitionStatus | None, now: int
+) -> PartitionReport:
+    position = held.begin if known is None else known.position
+    lag = max(0, held.end - position)
+    return PartitionReport(
+        partition=which,
+        begin=held.begin,
+        end=held.end,
+        position=position,
+        lag=lag,
+        lag_seconds=await _waiting(source, which, position, now=now) if lag else 0.0,
+        owner=known.owner if known is not None and known.lease_until > now else None,
+        committed_at=None if known is None else known.committed_at,
+        outcomes={} if known is None else known.tally,
+    )
+
+
+async def _waiting(source: LogSource, partition: int, position: int, *, now: int) -> float | None:
+    """Seconds since the first record that is not folded was published; None where the log cannot tell."""
+    record = await source.record_at(partition, position)
+    return None if record is None or record.timestamp < 0 else max(0, now - record.timestamp) / 1000
+
+
+def _unhealthy(found: PartitionReport) -> list[str]:
+    where = f"partition {found.partition}"
+    if found.position > found.end:
+        return [f"{where}: the store stands at {found.position}, and the log ends at {found.end}: it is another log"]
+    if found.position < found.begin:
+        return [f"{where}: offsets {found.position} to {found.begin - 1} are gone from the log and were never folded"]
+    if found.lag and found.owner is None:
+        return [f"{where}: {found.lag:,} records wait and nobody folds it: start `runfold serve`"]
+    if (found.lag_seconds or 0.0) > STUCK_SECONDS:
+        return [f"{where}: a record has waited for {found.lag_seconds:.0f} s: see the logs of {found.owner}"]
+    return []
+
+
+async def _foreign(source: LogSource, store: Store, rules: Rules) -> list[str]:
+    """Why `serve` would refuse this store, if it would."""
+    identity = await source.identity()
+    owner = StoreIdentity(
+        schema_version=0,
+        cluster_id=identity.cluster_id,
+        topic=identity.topic,
+        partitions=await source.partitions(),
+        fold_version=FOLD_VERSION,
+        settings_hash=rules.settings_hash,
+    )
+    try:
+        check_owner(await store.identity(), owner, compatible=COMPATIBLE)
+    except StoreRefused as refused:
+        return [str(refused)]
+    return []
+
+
+async def readable_letters(store: Store, rules: Rules) -> list[Letter]:
+    """The letters, discarded ones apart, that today's code reads as events: ``dead-letters retry --readable`` folds them."""
+    discarded = {(note.partition, note.offset) for note in await store.notes() if note.kind == "discard"}
+    return [
+        letter
+        async for letter in every_letter(store)
+        if (letter.partition, letter.offset) not in discarded and readable([letter], rules=rules)
+    ]

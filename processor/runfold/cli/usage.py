@@ -1,0 +1,186 @@
+"""``runfold usage``: what runs used, by time and by whom, as the store has booked it.
+
+Minutes are what the store keeps; a minute belongs to a period when it begins in it, so periods are half-open and add up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter, Token
+from msgspec import Struct, structs
+
+from runfold.cli.exits import DONE, WrongUseError
+from runfold.cli.opening import reading_store
+from runfold.cli.options import HERE, AsJson, Places
+from runfold.cli.printing import print_json, print_table, shown_seconds
+from runfold.cli.when import From, Until
+from runfold.config import Settings
+from runfold.fold.usage import SUMS, BucketKey
+from runfold.store.port import UsageRow
+from runfold_schemas import RunStatus
+
+GROUPS = {
+    "model": "model",
+    "assistant": "assistant_id",
+    "project": "project_id",
+    "user": "user_id",
+    "key": "api_key_id",
+    "status": "status",
+}
+"""What usage can be grouped by: the word on the command line, and its name in answers."""
+
+_TOKENS = tuple(name for name in SUMS if name.endswith("_tokens"))
+MINUTES = {"minute": 1, "hour": 60, "day": 1440}
+
+
+class UsageLine(Struct, frozen=True, kw_only=True):
+    """One line of the answer. ``begin`` and ``end`` are in Unix seconds.
+
+    They are None without a bucket; seconds are None where no run's times are all known, tokens where no run told any.
+    """
+
+    begin: int | None
+    end: int | None
+    group: tuple[str | None, ...]
+    runs: int
+    without_usage: int
+    prompt_tokens: int | None
+    cached_tokens: int | None
+    completion_tokens: int | None
+    reasoning_tokens: int | None
+    total_tokens: int | None
+    queue_seconds: float | None
+    run_seconds: float | None
+
+
+def _groups(_: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
+    names = [name for token in tokens for name in token.value.split(",")]
+    for name in names:
+        if name not in GROUPS:
+            raise ValueError(f"{name!r} is no group: choose from {', '.join(GROUPS)}")
+    return tuple(dict.fromkeys(names))
+
+
+By = Annotated[
+    tuple[str, ...],
+    Parameter(converter=_groups, n_tokens=1, help=f"Group by some of {','.join(GROUPS)}, separated by commas."),
+]
+Bucket = Annotated[Literal["minute", "hour", "day"] | None, Parameter(help="One line for each, in UTC.")]
+
+
+def usage(
+    *,
+    by: By = (),
+    bucket: Bucket = None,
+    begin: From = None,
+    end: Until = None,
+    json: AsJson = False,
+    as_csv: Annotated[bool, Parameter(name="--csv", help="Comma-separated values on stdout.")] = False,
+    places: Places = HERE,
+) -> int:
+    """Sum up what ended runs used: runs, tokens, seconds in the queue and at work.
+
+    A run counts in the minute in which it ended. Runs without_usage ended without telling; they count as runs, and their
+    tokens are unknown. Cached tokens are part of the prompt's, reasoning tokens of the completion's.
+    """
+    if json and as_csv:
+        raise WrongUseError("--json and --csv are two answers: choose one")
+    rows = asyncio.run(_read(places.settings(), begin=_minute(begin), end=_minute(end)))
+    lines = summed(rows, by=by, bucket=bucket)
+    if json:
+        print_json(*(as_dict(line, by) for line in lines))
+    elif as_csv:
+        _print_csv(lines, by)
+    else:
+        _print_for_people(lines, by)
+    return DONE
+
+
+async def _read(settings: Settings, *, begin: int | None, end: int | None) -> list[UsageRow]:
+    async with reading_store(settings) as store:
+        return await store.usage(begin=begin, end=end)
+
+
+def _minute(seconds: int | None) -> int | None:
+    """The first minute that begins at or after a time."""
+    return None if seconds is None else -(-seconds // 60)
+
+
+def summed(rows: Iterable[UsageRow], *, by: Sequence[str], bucket: str | None) -> list[UsageLine]:
+    """Sum minute rows by bucket and group, in order of time and group."""
+    width = None if bucket is None else MINUTES[bucket]
+    sums: dict[tuple[Any, ...], list[int]] = {}
+    for row in rows:
+        begin = None if width is None else row.bucket.minute // width * width
+        key = (begin, *(_named(row.bucket, name) for name in by))
+        line = sums.setdefault(key, [0] * len(SUMS))
+        line[:] = map(sum, zip(line, row.sums, strict=True))
+    ordered = sorted(sums.items(), key=lambda item: tuple((part is not None, part) for part in item[0]))
+    return [_line(key, line, width) for key, line in ordered]
+
+
+def _named(bucket: BucketKey, name: str) -> str | None:
+    if name == "status":
+        return RunStatus(bucket.status).wire
+    return getattr(bucket.dimensions, GROUPS[name]) or None
+
+
+def _line(key: tuple[Any, ...], sums: Sequence[int], width: int | None) -> UsageLine:
+    told: dict[str, Any] = dict(zip(SUMS, sums, strict=True))
+    timed, queue, run = told.pop("timed_runs"), told.pop("queue_ms"), told.pop("run_ms")
+    begin, *group = key
+    if told["runs"] == told["without_usage"]:
+        told |= dict.fromkeys(_TOKENS)
+    return UsageLine(
+        begin=None if begin is None else begin * 60,
+        end=None if begin is None or width is None else (begin + width) * 60,
+        group=tuple(group),
+        queue_seconds=queue / 1000 if timed else None,
+        run_seconds=run / 1000 if timed else None,
+        **told,
+    )
+
+
+def as_dict(line: UsageLine, by: Sequence[str]) -> dict[str, Any]:
+    """A line with its groups by name, as JSON and CSV show it."""
+    told = structs.asdict(line)
+    group = told.pop("group")
+    period = {"begin": told.pop("begin"), "end": told.pop("end")}
+    return {**period, **dict(zip((GROUPS[name] for name in by), group, strict=True)), **told}
+
+
+def _print_csv(lines: Sequence[UsageLine], by: Sequence[str]) -> None:
+    numbers = UsageLine.__struct_fields__[3:]
+    writer = csv.DictWriter(sys.stdout, ["begin", "end", *(GROUPS[name] for name in by), *numbers], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(as_dict(line, by) for line in lines)
+
+
+def _print_for_people(lines: Sequence[UsageLine], by: Sequence[str]) -> None:
+    numbers = UsageLine.__struct_fields__[3:]
+    timed = any(line.begin is not None for line in lines)
+    columns = [*(["begin (UTC)"] if timed else []), *by, *(name.replace("_", " ") for name in numbers)]
+    rows = [
+        [
+            *([shown_seconds(line.begin)] if timed else []),
+            *line.group,
+            *(getattr(line, name) for name in numbers),
+        ]
+        for line in lines
+    ]
+    names = len(columns) - len(numbers)
+    total = ["total", *[" "] * (names - 1), *_totals(lines)] if names else ()
+    print_table(columns, rows, total=total)
+
+
+def _totals(lines: Sequence[UsageLine]) -> list[float | None]:
+    totals: list[float | None] = []
+    for name in UsageLine.__struct_fields__[3:]:
+        known = [value for line in lines if (value := getattr(line, name)) is not None]
+        totals.append(sum(known) if known else None)
+    return totals

@@ -1,0 +1,143 @@
+"""A shadow: a store beside the live one, made from the log alone by the fold that serves, as far as it is told to go.
+
+Nobody else writes a shadow, so it needs no caution against others. At most two partitions are in hand at a time, one being
+folded while the other's changes are written, which is what bounds its memory. What may change here is how fast it goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Final
+
+from runfold.fold.admit import Decode
+from runfold.fold.batch import PartitionFold
+from runfold.fold.changes import Changes, PositionChange
+from runfold.fold.record import Record
+from runfold.fold.rules import COMPATIBLE, Rules
+from runfold.log.port import LogSource
+from runfold.store.port import Lease, Store, StoreIdentity
+
+Progress = Callable[[int, int], None]
+"""Told how many records are done, of how many; offsets stand for records."""
+
+BATCH_RECORDS: Final = 20_000
+_BATCH_BYTES: Final = 32_000_000
+_IN_HAND: Final = 2
+_OWNER: Final = "shadow"
+_LEASE: Final = 7 * 86_400.0
+
+
+class Shadow:
+    """Folds ``source`` into ``store``, which is fresh, open and its own. ``positions`` says how far it has come.
+
+    ``set_aside`` holds per partition the offsets that people set aside. ``last_offsets`` are those of the last records.
+    ``done`` counts the offsets that were folded.
+    """
+
+    def __init__(
+        self,
+        source: LogSource,
+        store: Store,
+        *,
+        rules: Rules,
+        decode: Decode,
+        set_aside: Mapping[int, Mapping[int, str]],
+        progress: Progress | None = None,
+    ) -> None:
+        self.store = store
+        self.positions: dict[int, int] = {}
+        self.last_offsets: dict[int, int] = {}
+        self._source, self._rules, self._decode, self._set_aside = source, rules, decode, set_aside
+        self._leases: dict[int, Lease] = {}
+        self._progress = progress
+        self.done = self._total = 0
+
+    async def bind(self, owner: StoreIdentity) -> None:
+        """Tie the store to its log and fold, as ``owner`` names them."""
+        assert owner.cluster_id is not None
+        assert owner.topic is not None
+        assert owner.partitions is not None
+        assert owner.fold_version is not None
+        assert owner.settings_hash is not None
+        await self.store.bind(
+            cluster_id=owner.cluster_id,
+            topic=owner.topic,
+            partitions=owner.partitions,
+            fold_version=owner.fold_version,
+            compatible=COMPATIBLE,
+            settings_hash=owner.settings_hash,
+        )
+
+    async def begin(self, starts: Mapping[int, int]) -> None:
+        """Begin these partitions where they are said to start; those that were begun before stay where they are."""
+        self.positions = {**starts, **self.positions}
+        await self.claim()
+
+    async def claim(self) -> None:
+        """Take all partitions (again, after a write through the store's door)."""
+        self._leases = await self.store.claim(_OWNER, self.positions, lease=_LEASE)
+
+    async def advance(self, ends: Mapping[int, int]) -> None:
+        """Fold every record below the given ends. Raises what the log and the store raise."""
+        self._total = self.done + sum(max(0, end - self.positions[which]) for which, end in ends.items())
+        in_hand = asyncio.Semaphore(_IN_HAND)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for partition, end in sorted(ends.items()):
+                    tasks.create_task(self._advance_one(partition, end, in_hand))
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None  # callers know single errors; the others are of tasks it ended
+
+    async def apply(self, changes: Changes) -> None:
+        """Write rows that were not folded; the positions of their partitions stay."""
+        of_rows = {run.partition for run in changes.runs}
+        of_events = {letter.partition for letter in changes.letters} | {entry.partition for entry in changes.journal}
+        for partition in of_rows | of_events:
+            at = self.positions[partition]
+            changes.positions[partition] = PositionChange(at, at, at - 1, b"")
+        await self.store.apply(changes, self._leases)
+
+    async def _advance_one(self, partition: int, end: int, in_hand: asyncio.Semaphore) -> None:
+        async with in_hand:
+            fold = PartitionFold(
+                partition, rules=self._rules, decode=self._decode, set_aside=self._set_aside.get(partition)
+            )
+            async for records in _batches(self._source, partition, begin=self.positions[partition], end=end):
+                await self._fold(fold, records)
+        if self.positions[partition] < end:  # no record there that a reader is given
+            move = PositionChange(self.positions[partition], end, end - 1, b"")
+            await self.store.apply(Changes(positions={partition: move}), self._leases)
+            self._reached(partition, end)
+
+    async def _fold(self, fold: PartitionFold, records: list[Record]) -> None:
+        partition, changes = fold.partition, Changes()
+        absent = fold.absent(records)
+        if absent:
+            rows = await self.store.load(partition, absent)
+            fold.take_in((row.run_id, row.handle, row.body) for row in rows.values())
+        last = records[-1].offset
+        fold.fold(records, next_position=last + 1, expected=self.positions[partition], changes=changes)
+        fold.settle(await self.store.apply(changes, self._leases))
+        self.last_offsets[partition] = last
+        self._reached(partition, last + 1)
+
+    def _reached(self, partition: int, position: int) -> None:
+        self.done += position - self.positions[partition]
+        self.positions[partition] = position
+        if self._progress is not None:
+            self._progress(self.done, self._total)
+
+
+async def _batches(source: LogSource, partition: int, *, begin: int, end: int) -> AsyncIterator[list[Record]]:
+    """Records of one partition in lists of a batch's size."""
+    batch: list[Record] = []
+    size = 0
+    async for records in source.read(partition, begin=begin, end=end):
+        batch += records
+        size += sum(len(record.value or b"") for record in records)
+        if len(batch) >= BATCH_RECORDS or size >= _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

@@ -1,0 +1,177 @@
+"""Verify: is the store what the log says? The log is folded again, up to the store's own positions, and both are compared.
+
+It runs beside a living service and takes nothing from it: the shadow is a file of its own, thrown away afterwards. What
+may change here is what is said of a difference; what is compared is what :mod:`runfold.store.digest` covers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from msgspec import Struct
+
+from runfold.fold.admit import Decode
+from runfold.fold.rules import Rules
+from runfold.log.port import LogSource, Range
+from runfold.replay.differences import Finding, findings
+from runfold.replay.refold import readable
+from runfold.replay.run_range import check_fold, set_aside_of
+from runfold.replay.shadow import BATCH_RECORDS, Progress, Shadow
+from runfold.replay.take_over import RunKey, Spared, letters_of, take_over
+from runfold.store.digest import StoreDigest, digest, in_chunks
+from runfold.store.port import Store, StoreRefused, StoreSnapshot, StoreUnreachable
+from runfold.store.sqlite import SqliteStore
+from runfold_schemas.codec import decode_lean
+
+_ROUNDS: Final = 3
+"""How often a shadow runs after a moving store before it takes the snapshot, and lets the write-ahead log grow."""
+
+
+class Verification(Struct, frozen=True, kw_only=True):
+    """The answer. ``stored`` and ``recomputed`` are the digests at ``positions``; without ``findings`` they are equal.
+
+    ``superseded`` are runs, as (partition, run_id), with dead letters that today's code could read: the store is as older
+    code had to leave it, and `dead-letters retry --readable` folds them again. ``unverifiable`` counts the runs whose first
+    records the log no longer has. Neither kind was compared. ``records`` counts the offsets that were folded.
+    """
+
+    positions: dict[int, int]
+    stored: StoreDigest
+    recomputed: StoreDigest
+    findings: list[Finding]
+    superseded: list[RunKey]
+    unverifiable: int
+    records: int
+
+    @property
+    def identical(self) -> bool:
+        return self.stored == self.recomputed
+
+
+async def verify(
+    source: LogSource,
+    store: Store,
+    rules: Rules,
+    *,
+    workspace: Path,
+    progress: Progress | None = None,
+    decode: Decode = decode_lean,
+) -> Verification:
+    """Compare the store with the log. ``workspace`` is a folder with room for another store; nothing is left in it.
+
+    1. A shadow is folded from the log until it is close behind the store.
+    2. The store is frozen in a snapshot, and the shadow folds the few records up to the snapshot's positions.
+    3. Runs that the log cannot speak about are taken over; digests are compared, and where they differ, rows.
+
+    Raises StoreRefused where the store is of another log or fold, or stands beyond the log's end; LogError and StoreError.
+    """
+    owner = await check_fold(source, store, rules)
+    set_aside = set_aside_of(await store.notes())
+    async with _fresh_store(workspace) as beside:
+        shadow = Shadow(source, beside, rules=rules, decode=decode, set_aside=set_aside, progress=progress)
+        await shadow.bind(owner)
+        lost = await _follow(source, store, shadow)
+        snapshot = await store.snapshot()
+        try:
+            positions = await snapshot.positions()
+            lost |= await _begin(source, store, shadow, positions)
+            await shadow.advance(positions)
+            return await _compare(snapshot, shadow, lost=lost, rules=rules, decode=decode)
+        finally:
+            await snapshot.close()
+
+
+@asynccontextmanager
+async def _fresh_store(workspace: Path) -> AsyncIterator[Store]:
+    try:
+        folder = TemporaryDirectory(prefix="verify-", dir=workspace)
+    except OSError as error:
+        raise StoreUnreachable(f"no folder for the shadow can be made in {workspace}: {error}") from error
+    with folder as path:
+        store = SqliteStore(Path(path, "shadow.db"))
+        await store.open()
+        try:
+            yield store
+        finally:
+            await store.close()
+
+
+async def _follow(source: LogSource, store: Store, shadow: Shadow) -> dict[int, int]:
+    """Fold until the shadow is close behind the store; returns the begins of partitions that lost their first records."""
+    lost: dict[int, int] = {}
+    for _ in range(_ROUNDS):
+        positions = {status.partition: status.position for status in await store.partitions()}
+        lost |= await _begin(source, store, shadow, positions)
+        behind = sum(max(0, position - shadow.positions[which]) for which, position in positions.items())
+        if behind < BATCH_RECORDS:
+            break
+        await shadow.advance(positions)
+    return lost
+
+
+async def _begin(source: LogSource, store: Store, shadow: Shadow, positions: Mapping[int, int]) -> dict[int, int]:
+    """Begin the partitions that are new to the shadow where store and log begin; returns what the log has lost of them."""
+    ranges = await source.ranges(list(positions))
+    for partition, position in positions.items():
+        _check_reached(partition, position, ranges[partition])
+    new = positions.keys() - shadow.positions.keys()
+    if not new:
+        return {}
+    firsts = {status.partition: status.first_offset for status in await store.partitions() if status.partition in new}
+    starts = {which: max(first, ranges[which].begin) for which, first in firsts.items()}
+    await shadow.begin({which: min(start, positions[which]) for which, start in starts.items()})
+    return {which: start for which, start in starts.items() if start > firsts[which]}
+
+
+def _check_reached(partition: int, position: int, held: Range) -> None:
+    if position > held.end:
+        raise StoreRefused(
+            f"the store stands at position {position} of partition {partition}, and the log ends at {held.end}: this is not "
+            "the log it was folded from, or the position was tampered with; name the store's own log in RUNFOLD_LOG, or "
+            "build the store anew with `runfold replay rebuild`"
+        )
+
+
+async def _compare(
+    snapshot: StoreSnapshot, shadow: Shadow, *, lost: dict[int, int], rules: Rules, decode: Decode
+) -> Verification:
+    stored = await digest(snapshot)
+    unverifiable = await take_over(snapshot, shadow, Spared(begins=lost)) if lost else 0
+    recomputed = await _digest_of(shadow.store)
+    superseded: set[RunKey] = set()
+    if stored != recomputed:
+        superseded = await _superseded(snapshot, rules, decode)
+        if superseded:
+            await take_over(snapshot, shadow, Spared(runs=superseded))
+            recomputed = await _digest_of(shadow.store)
+    return Verification(
+        positions=await snapshot.positions(),
+        stored=stored,
+        recomputed=recomputed,
+        findings=await findings(snapshot, shadow, stored=stored, recomputed=recomputed),
+        superseded=sorted(superseded),
+        unverifiable=unverifiable,
+        records=shadow.done,
+    )
+
+
+async def _digest_of(store: Store) -> StoreDigest:
+    snapshot = await store.snapshot()
+    try:
+        return await digest(snapshot)
+    finally:
+        await snapshot.close()
+
+
+async def _superseded(snapshot: StoreSnapshot, rules: Rules, decode: Decode) -> set[RunKey]:
+    """The runs with letters that today's code could read."""
+    found: set[RunKey] = set()
+    for partition in await snapshot.positions():
+        async for letters in in_chunks(letters_of(snapshot, partition)):
+            now = readable(letters, rules=rules, decode=decode)
+            found |= {(partition, letter.run_id) for letter in now if letter.run_id is not None}
+    return found

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import pytest
+
+from runfold.cli import exits
+from runfold.cli.app import app
+from runfold.config import ConfigError
+from runfold.log.checking import InvalidEvent
+from runfold.log.port import LogError, LogMissing, LogUnreachable, RangeLost
+from runfold.store.port import StalePosition, StoreBusy, StoreError, StoreRefused, StoreUnreachable
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Makes the next command raise an error."""
+
+    def fail(error: BaseException) -> None:
+        def raising(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr(type(app), "__call__", raising)
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (exits.NoError("x"), 1),
+        (StalePosition("x"), 1),
+        (exits.WrongUseError("x"), 2),
+        (ConfigError("x"), 2),
+        (InvalidEvent("id", "x"), 2),
+        (StoreRefused("x"), 2),
+        (StoreBusy("x"), 2),
+        (LogError("x"), 2),
+        (StoreUnreachable("x"), 3),
+        (StoreError("x"), 3),
+        (LogUnreachable("x"), 3),
+        (LogMissing("x"), 3),
+        (RangeLost(partition=0, wanted=1, begin=2), 3),
+        (PermissionError("x"), 3),
+        (KeyboardInterrupt(), 130),
+        (ExceptionGroup("several", [ExceptionGroup("inner", [LogUnreachable("x")])]), 3),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else str(value),
+)
+def test_each_expected_error_has_its_exit_code(cli, failing, error, code):
+    """Each error that people can act on ends the command with its exit code."""
+    failing(error)
+    assert cli("config").code == code
+
+
+def test_each_line_of_a_message_is_told_on_stderr(cli, failing):
+    """Each line of an error's message stands on stderr behind the name of the command, and nothing on stdout."""
+    failing(ConfigError("RUNFOLD_A: wrong\nRUNFOLD_B: wrong too"))
+    answer = cli("config")
+    assert (answer.out, answer.err) == ("", "runfold: RUNFOLD_A: wrong\nrunfold: RUNFOLD_B: wrong too\n")
+
+
+def test_a_bug_keeps_its_traceback(cli, failing):
+    """An error that nobody can act on is not dressed up as one."""
+    failing(ZeroDivisionError("a bug"))
+    with pytest.raises(ZeroDivisionError):
+        cli("config")
+
+
+def test_a_group_with_a_bug_inside_tells_what_can_be_acted_on(cli, failing):
+    """Where several things failed at once, what people can act on is told."""
+    failing(ExceptionGroup("several", [StoreUnreachable("the disk is full"), StoreRefused("other")]))
+    answer = cli("config")
+    assert (answer.code, answer.err) == (3, "runfold: the disk is full\n")
+
+
+def test_an_interrupted_import_leaves_no_trace(monkeypatch):
+    """Ctrl-C while the command is still being imported ends it with 130."""
+
+    def interrupt(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(exits, "run", interrupt)
+    from runfold.cli import main
+
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 130

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+
+from runfold_schemas import RunCompleted, RunCreated, RunFailed, RunInProgress, TokenDetails, Usage
+
+MINUTE = 1_760_000_040  # Unix seconds, the begin of a minute
+HOUR = 3600
+
+
+def usage(prompt: int, completion: int) -> Usage:
+    return Usage(
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        total_tokens=prompt + completion,
+        prompt_token_details=TokenDetails(cached_tokens=prompt // 2),
+    )
+
+
+@pytest.fixture(autouse=True)
+def store(append, fold):
+    """Three ended runs: two of one model, in one minute and an hour later, and one of another that told no usage."""
+    events = []
+    for run_id, model, end, used in (("a", "m1", 10, usage(100, 10)), ("b", "m1", HOUR, usage(7, 3))):
+        told = {"run_id": run_id, "thread_id": "t"}
+        at = (MINUTE + end) * 1000
+        events += [
+            RunCreated(**told, id="1", occurred_at=at - 5000, model=model, metadata={"project_id": "p"}),
+            RunInProgress(**told, id="2", occurred_at=at - 3500),
+            RunCompleted(**told, id="3", occurred_at=at, usage=used),
+        ]
+    told = {"run_id": "c", "thread_id": "t"}
+    events += [
+        RunCreated(**told, id="1", occurred_at=MINUTE * 1000, model="m2"),
+        RunFailed(**told, id="2", occurred_at=MINUTE * 1000 + 1),
+    ]
+    append(events)
+    fold()
+
+
+def test_all_is_summed_into_one_line(cli):
+    """Without groups and buckets there is one line: the sums of everything."""
+    (line,) = cli("usage", "--json").lines
+    assert line == {
+        "begin": None,
+        "end": None,
+        "runs": 3,
+        "without_usage": 1,
+        "prompt_tokens": 107,
+        "cached_tokens": 53,
+        "completion_tokens": 13,
+        "reasoning_tokens": 0,
+        "total_tokens": 120,
+        "queue_seconds": 3.0,
+        "run_seconds": 7.0,
+    }
+
+
+def test_groups_have_the_names_of_the_field(cli):
+    """--by groups, by one or several, each under its own name; unknown is null."""
+    lines = cli("usage", "--by", "model,project,status", "--json").lines
+    assert [(line["model"], line["project_id"], line["status"], line["runs"]) for line in lines] == [
+        ("m1", "p", "completed", 2),
+        ("m2", None, "failed", 1),
+    ]
+
+
+@pytest.mark.parametrize("word", ["model", "assistant", "project", "user", "key", "status"])
+def test_every_group_adds_up_to_the_whole(cli, word):
+    """Whatever usage is grouped by, the lines add up to the same."""
+    assert sum(line["runs"] for line in cli("usage", "--by", word, "--json").lines) == 3
+
+
+@pytest.mark.parametrize(
+    ("bucket", "begins", "width"),
+    [
+        ("minute", [MINUTE, MINUTE + HOUR], 60),
+        ("hour", [MINUTE // HOUR * HOUR, MINUTE // HOUR * HOUR + HOUR], HOUR),
+        ("day", [MINUTE // 86400 * 86400], 86400),
+    ],
+)
+def test_buckets_are_minutes_hours_and_days(cli, bucket, begins, width):
+    """--bucket gives a line for each bucket with usage: half-open, in UTC."""
+    lines = cli("usage", "--bucket", bucket, "--json").lines
+    assert [(line["begin"], line["end"]) for line in lines] == [(begin, begin + width) for begin in begins]
+
+
+@pytest.mark.parametrize(
+    ("words", "runs"),
+    [
+        (["--from", str(MINUTE)], 3),
+        (["--from", str(MINUTE + 1)], 1),
+        (["--until", str(MINUTE)], None),
+        (["--until", str(MINUTE + 1)], 2),
+        (["--until", str(MINUTE + HOUR)], 2),
+        (["--from", str(MINUTE + 60), "--until", str(MINUTE + HOUR + 60)], 1),
+        (["--from", "2025-10-09T08:54:00Z", "--until", "2025-10-09T08:55:00Z"], 2),
+        (["--from", "-1h"], None),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
+)
+def test_periods_are_half_open(cli, words, runs):
+    """--from is included and --until is not; a minute belongs to the period that it begins in."""
+    lines = cli("usage", "--json", *words).lines
+    assert [line["runs"] for line in lines] == ([] if runs is None else [runs])
+
+
+def test_unknown_tokens_and_times_are_null(cli):
+    """Where no run told its usage, tokens are null; where no run's times are known, seconds are."""
+    line = next(line for line in cli("usage", "--by", "model", "--json").lines if line["model"] == "m2")
+    assert line["prompt_tokens"] is line["total_tokens"] is line["run_seconds"] is line["queue_seconds"] is None
+
+
+def test_csv_has_a_head_and_the_same_numbers(cli):
+    """--csv has the columns of --json; unknown is empty."""
+    rows = list(csv.DictReader(io.StringIO(cli("usage", "--by", "model", "--csv").out)))
+    assert [(row["model"], row["runs"], row["total_tokens"]) for row in rows] == [("m1", "2", "120"), ("m2", "1", "")]
+
+
+def test_csv_of_nothing_is_its_head(cli):
+    """--csv of an empty period still names its columns."""
+    assert cli("usage", "--csv", "--until", "2001-02-03").out.startswith("begin,end,runs,")
+
+
+def test_people_get_a_row_of_totals(cli):
+    """The table ends with the totals of what is known."""
+    last = cli("usage", "--by", "model").out.splitlines()[-1]
+    assert last.split() == ["total", "3", "1", "107", "53", "13", "0", "120", "3.0", "7.0"]
+
+
+def test_json_and_csv_together_are_wrong_use(cli):
+    """Two formats at once are refused."""
+    assert cli("usage", "--json", "--csv").code == 2
+
+
+def test_a_group_that_does_not_exist_is_wrong_use(cli):
+    """The groups there are are named where another one was asked for."""
+    answer = cli("usage", "--by", "model,colour")
+    assert answer.code == 2
+    assert "choose from model, assistant, project, user, key, status" in answer.err
