@@ -9,6 +9,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 
+pytest_plugins = ["postgres_fixtures"]
+
 
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> None:

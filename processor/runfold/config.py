@@ -8,6 +8,7 @@ Everything that is wrong is told at once, each with its variable and the remedy.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -100,7 +101,7 @@ def _name(text: str) -> str:
     return text
 
 
-_EXAMPLES = {"sqlite": "sqlite:///runfold.db"}
+_EXAMPLES = {"sqlite": "sqlite:///runfold.db", "postgresql": "postgresql://user@host/database"}
 _RULES = "rules."
 
 SETTINGS = (
@@ -115,9 +116,9 @@ SETTINGS = (
     Setting(
         "store",
         "RUNFOLD_STORE",
-        _url("sqlite"),
+        _url("sqlite", "postgresql"),
         "",
-        "the store: sqlite:///FILE; by default runfold.db in the data folder",
+        "the store: sqlite:///FILE or postgresql://...; by default runfold.db in the data folder",
     ),
     Setting(
         "partitions", "RUNFOLD_PARTITIONS", _count(1, 1024), "4", "partitions of an embedded log that is made anew"
@@ -223,9 +224,14 @@ def effective(settings: Settings) -> list[tuple[Setting, str, str]]:
     rows = []
     for setting in SETTINGS:
         owner: Any = settings.rules if setting.name.startswith(_RULES) else settings
-        value = str(getattr(owner, setting.name.removeprefix(_RULES)))
+        value = without_password(str(getattr(owner, setting.name.removeprefix(_RULES))))
         rows.append((setting, "********" if setting.secret and value else value, settings.origins[setting.name]))
     return rows
+
+
+def without_password(text: str) -> str:
+    """A URL with the password in it masked; anything else as it is."""
+    return _PASSWORD.sub(r"\1********\3", text)
 
 
 def _told(setting: Setting, given: Mapping[str, str | None], environment: Mapping[str, str]) -> tuple[str, str]:
@@ -237,4 +243,5 @@ def _told(setting: Setting, given: Mapping[str, str | None], environment: Mappin
     return setting.default, "default"
 
 
+_PASSWORD = re.compile(r"(://[^/?#@:]*:|[?&]password=)([^@&]*)(@|&|$)")
 _KNOWN = {setting.variable for setting in SETTINGS} | {"RUNFOLD_SHARED"}

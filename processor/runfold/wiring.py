@@ -5,6 +5,7 @@ Contract tests read their lists of adapters from here, so that none can dodge th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from runfold.config import ConfigError, Settings
@@ -15,7 +16,33 @@ from runfold.store.memory import MemoryStore
 from runfold.store.port import Store
 from runfold.store.sqlite import SqliteStore
 
-STORES = {"sqlite": SqliteStore, "memory": MemoryStore}
+
+
+def _sqlite_store(url: str) -> Store:
+    return SqliteStore(path_of("RUNFOLD_STORE", url))
+
+
+def _memory_store(_url: str) -> Store:
+    return MemoryStore()
+
+
+def _postgres_store(url: str) -> Store:
+    try:
+        # Imported here: its driver is an extra, and whoever is content with SQLite need not have it.
+        from runfold.store.postgres import PostgresStore  # noqa: PLC0415 - see above
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"RUNFOLD_STORE: PostgreSQL needs {error.name}: pip install 'runfold[postgres]'"
+        ) from error
+    return PostgresStore(url)
+
+
+STORES: dict[str, Callable[[str], Store]] = {
+    "sqlite": _sqlite_store,
+    "postgresql": _postgres_store,
+    "memory": _memory_store,
+}
+"""What opens the store of a URL, by its scheme. The one in memory is for tests: no setting names it."""
 LOGS = {"sqlite": (SqliteSource, SqliteSink)}
 
 
@@ -37,11 +64,11 @@ def open_publisher(settings: Settings, *, source: str = "runfold") -> Publisher:
 
 
 def open_store(settings: Settings, *, make_folder: bool = False) -> Store:
-    """The store of RUNFOLD_STORE; not opened yet."""
-    path = path_of("RUNFOLD_STORE", settings.store)
-    if make_folder:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    return SqliteStore(path)
+    """The store of RUNFOLD_STORE; not opened yet. ``make_folder``: that of an embedded one."""
+    scheme = settings.store.partition("://")[0]
+    if make_folder and scheme == "sqlite":
+        path_of("RUNFOLD_STORE", settings.store).parent.mkdir(parents=True, exist_ok=True)
+    return STORES[scheme](settings.store)
 
 
 def path_of(variable: str, url: str) -> Path:

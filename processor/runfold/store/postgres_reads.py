@@ -87,8 +87,10 @@ async def _page(session: Session, wanted: RunFilter, *, after: tuple[int, str, i
                 {values.mark(stored_text(run_id), "text")}, {values.mark(partition, "integer")})""",
         ]
     rest, most = "".join(f" and {condition}" for condition in conditions), values.mark(limit, "bigint")
-    parts = [f"(select {_RUN} from run where {walk}{rest} {_ORDER} {most})" for walk in _walks(wanted, values)]
-    rows = await session.connection.fetch(f"{' union all '.join(parts)} {_ORDER} {most}", *values)
+    parts = [f"select {_RUN} from run where {walk}{rest} {_ORDER} {most}" for walk in _walks(wanted, values)]
+    merged = " union all ".join(f"({part})" for part in parts)
+    statement = parts[0] if len(parts) == 1 else f"{merged} {_ORDER} {most}"
+    rows = await session.connection.fetch(statement, *values)
     return list(map(_told, rows))
 
 
@@ -114,12 +116,11 @@ def _walks(wanted: RunFilter, values: _Values) -> list[str]:
         ]
     if wanted.incomplete or wanted.missing or wanted.flagged:
         return ["flags <> 0"]
-    ended = [f"ended is not null and ended = {values.mark(status, 'smallint')}" for status in RunStatus if status.ended]
-    if wanted.status is None:
-        return ["ended is null", *ended]
-    if not RunStatus(wanted.status).ended:
-        return [f"ended is null and status = {values.mark(wanted.status, 'smallint')}"]
-    return [f"ended is not null and ended = {values.mark(wanted.status, 'smallint')}"]
+    statuses = list(RunStatus) if wanted.status is None else [RunStatus(wanted.status)]
+    walks = [
+        f"ended is not null and ended = {values.mark(status, 'smallint')}" for status in statuses if status.ended
+    ]
+    return walks if all(status.ended for status in statuses) else ["ended is null", *walks]
 
 
 def _conditions(wanted: RunFilter, values: _Values) -> list[str]:
