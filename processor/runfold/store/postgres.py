@@ -22,7 +22,7 @@ from runfold.store.port import (
     StoreIdentity,
     UsageRow,
 )
-from runfold.store.postgres_connection import READER_SETTINGS, Lane
+from runfold.store.postgres_connection import READER, WRITER, Lane
 from runfold.store.postgres_pool import Readers
 from runfold.store.postgres_schema import MIGRATIONS, check_readable, migrate
 from runfold.store.postgres_snapshot import PostgresSnapshot
@@ -48,10 +48,10 @@ class PostgresStore:
         return nullcontext()  # any number of processes serve it, each its own partitions
 
     async def open(self, *, write: bool = True) -> None:
-        self._loader, self._readers = Lane(self.database, settings=READER_SETTINGS), Readers(self.database)
+        self._loader, self._readers = Lane(self.database, READER), Readers(self.database)
         try:
             if write:
-                self._writer = Lane(self.database)
+                self._writer = Lane(self.database, WRITER)
                 await self._writer.run(migrate, within=None)
             await self._loader.run(check_readable)
         except BaseException:

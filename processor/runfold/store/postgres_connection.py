@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from typing import Final, TypeVar
 
@@ -36,45 +36,65 @@ NOW: Final = "(extract(epoch from clock_timestamp()) * 1000)::bigint"
 """The store's clock, Unix milliseconds: the server's own, so that all who share the store share it."""
 
 
-class Session:
-    """One connection, and the transactions that can be had on it. ``newest`` is the server's major version."""
+Settings = Mapping[str, str]
 
-    def __init__(self, database: Database, connection: Connection[Record]) -> None:
+_LOOK_UP: Final[Settings] = {
+    # A plan that was made while the tables were empty reads them from end to end for ever. All that the store asks in its
+    # daily work it finds by a key, or by walking an index: no other plan is wanted, and none has to be thought of twice.
+    "plan_cache_mode": "force_generic_plan",
+    **dict.fromkeys(("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "jit"), "off"),
+    "idle_in_transaction_session_timeout": f"{IDLE_SECONDS:g}s",
+}
+WRITER: Final[Settings] = {**_LOOK_UP, "lock_timeout": f"{LOCK_SECONDS:g}s"}
+READER: Final[Settings] = {
+    **_LOOK_UP,
+    "default_transaction_read_only": "on",
+    "statement_timeout": f"{QUERY_SECONDS:g}s",
+}
+VIEWER: Final[Settings] = {"default_transaction_read_only": "on"}
+"""For a snapshot, which reads whole tables and takes its time."""
+
+
+class Session:
+    """One connection, and the transactions that can be had on it.
+
+    Its settings are the session's; behind a pooler that hands each transaction to another backend, every transaction's.
+    """
+
+    def __init__(self, database: Database, connection: Connection[Record], settings: Settings) -> None:
         self.database, self.connection = database, connection
-        self.major = connection.get_server_version().major
+        self._settings = {"search_path": database.schema, **settings}
+        if connection.get_server_version().major >= _WHOLE_TRANSACTION and settings is not VIEWER:
+            self._settings["transaction_timeout"] = f"{TRANSACTION_SECONDS:g}s"
+
+    async def settle(self) -> None:
+        """Tell the session its settings, where it is ours to keep."""
+        if not self.database.pooled:
+            await self.connection.execute(_assigned("set", self._settings))
 
     def applying(self) -> AbstractAsyncContextManager[None]:
         """The transaction of a batch, as durable as the URL says."""
-        commit = f"set local synchronous_commit = {self.database.synchronous_commit}; "
-        return self._transaction(
-            f"begin isolation level read committed read write; {commit}{self._limits(LOCK_SECONDS)}"
-        )
+        return self._transaction("read committed read write", synchronous_commit=self.database.synchronous_commit)
 
     def writing(self, *, lock: float = LOCK_SECONDS) -> AbstractAsyncContextManager[None]:
         """A transaction that is on the disk when it ends. ``lock``: how many seconds a locked row is waited for."""
-        return self._transaction(f"begin isolation level read committed read write; {self._limits(lock)}")
+        return self._transaction("read committed read write", lock_timeout=f"{lock * 1000:.0f}ms")
 
     def reading(self) -> AbstractAsyncContextManager[None]:
         """Everything read in it is of one committed state."""
-        return self._transaction(f"begin isolation level repeatable read read only; {self._limits(LOCK_SECONDS)}")
+        return self._transaction("repeatable read read only")
 
     def glancing(self) -> AbstractAsyncContextManager[None]:
         """For one statement that reads: it needs no transaction, except where a pooler would part it from its settings."""
         return self.reading() if self.database.pooled else nullcontext()
 
-    def _limits(self, lock: float) -> str:
-        whole = (
-            f"set local transaction_timeout = '{TRANSACTION_SECONDS:g}s'; " if self.major >= _WHOLE_TRANSACTION else ""
-        )
-        return (
-            f'set local search_path = "{self.database.schema}"; set local plan_cache_mode = force_generic_plan; '
-            f"set local lock_timeout = '{lock * 1000:.0f}ms'; {whole}"
-            f"set local idle_in_transaction_session_timeout = '{IDLE_SECONDS:g}s'"
-        )
+    def _transaction(self, kind: str, **settings: str) -> AbstractAsyncContextManager[None]:
+        local = {**self._settings, **settings} if self.database.pooled else settings
+        return self._all_or_nothing(f"begin isolation level {kind}; {_assigned('set local', local)}")
 
     @asynccontextmanager
-    async def _transaction(self, begin: str) -> AsyncIterator[None]:
-        """All or nothing. Afterwards the connection stands outside a transaction, or is closed."""
+    async def _all_or_nothing(self, begin: str) -> AsyncIterator[None]:
+        """Afterwards the connection stands outside a transaction, or is closed."""
         try:
             await self.connection.execute(begin)
             yield
@@ -95,41 +115,35 @@ class Session:
             self.connection.terminate()
 
 
-async def connect(database: Database, *, settings: dict[str, str] | None = None) -> Session:
+def _assigned(how: str, settings: Settings) -> str:
+    return "; ".join(f"{how} {name} = '{value}'" for name, value in settings.items())
+
+
+async def connect(database: Database, settings: Settings) -> Session:
     """A new connection. Raises StoreUnreachable, or StoreRefused where waiting would not help."""
-    session_settings = {
-        "search_path": f'"{database.schema}"',
-        "plan_cache_mode": "force_generic_plan",
-        **(settings or {}),
-    }
     with translated(database):
         async with asyncio.timeout(CONNECT_SECONDS):
             connection = await asyncpg.connect(
                 database.dsn,
-                # A pooler takes none of these from a client: there, each transaction sets what it needs.
-                server_settings={"application_name": "runfold"} | ({} if database.pooled else session_settings),
+                server_settings={"application_name": "runfold"},
                 statement_cache_size=0 if database.pooled else 100,
             )
-    session = Session(database, connection)
-    if session.major < OLDEST_SERVER or connection.get_settings().server_encoding != "UTF8":
+            session = Session(database, connection, settings)
+            await session.settle()
+    version, encoding = connection.get_server_version().major, connection.get_settings().server_encoding
+    if version < OLDEST_SERVER or encoding != "UTF8":
         connection.terminate()
         raise StoreRefused(
             f"the store {database.place} (RUNFOLD_STORE): PostgreSQL {OLDEST_SERVER} or newer is needed, in UTF8; this is "
-            f"version {session.major}, in {connection.get_settings().server_encoding}"
+            f"version {version}, in {encoding}"
         )
     return session
-
-
-READER_SETTINGS: Final = {
-    "default_transaction_read_only": "on",
-    "statement_timeout": f"{QUERY_SECONDS:g}s",
-}
 
 
 class Lane:
     """One connection that is used by one task at a time, and made anew when it is lost: the oftener in vain, the later."""
 
-    def __init__(self, database: Database, *, settings: dict[str, str] | None = None) -> None:
+    def __init__(self, database: Database, settings: Settings) -> None:
         self._database, self._settings = database, settings
         self._session: Session | None = None
         self._turn = asyncio.Lock()
@@ -177,7 +191,7 @@ class Lane:
         loop = asyncio.get_running_loop()
         await asyncio.sleep(self._not_before - loop.time())
         try:
-            self._session = await connect(self._database, settings=self._settings)
+            self._session = await connect(self._database, self._settings)
         except StoreUnreachable:
             pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**self._failures) * random.uniform(0.5, 1)  # noqa: S311 - jitter
             self._failures, self._not_before = self._failures + 1, loop.time() + pause

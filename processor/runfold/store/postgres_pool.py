@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from runfold.store.postgres_connection import READER_SETTINGS, Lane, Session
+from runfold.store.postgres_connection import READER, Lane, Session
 from runfold.store.postgres_url import Database
 
 T = TypeVar("T")
@@ -19,7 +19,7 @@ class Readers:
     """Up to MOST_READERS read-only lanes."""
 
     def __init__(self, database: Database, *, most: int = MOST_READERS) -> None:
-        self._lanes = [Lane(database, settings=READER_SETTINGS) for _ in range(most)]
+        self._lanes = [Lane(database, READER) for _ in range(most)]
         # The one given back last is lent first: so no more connections are made than are needed at once.
         self._free: asyncio.LifoQueue[Lane] = asyncio.LifoQueue()
         for lane in reversed(self._lanes):

@@ -86,7 +86,7 @@ async def _page(session: Session, wanted: RunFilter, *, after: tuple[int, str, i
             f"""(created_at, run_id, partition) < ({values.mark(created_at, "bigint")},
                 {values.mark(stored_text(run_id), "text")}, {values.mark(partition, "integer")})""",
         ]
-    rest, most = "".join(f" and {condition}" for condition in conditions), values.mark(limit, "bigint")
+    rest, most = "".join(f" and {condition}" for condition in conditions), int(limit)  # in the text: plans depend on it
     parts = [f"select {_RUN} from run where {walk}{rest} {_ORDER} {most}" for walk in _walks(wanted, values)]
     merged = " union all ".join(f"({part})" for part in parts)
     statement = parts[0] if len(parts) == 1 else f"{merged} {_ORDER} {most}"
@@ -117,9 +117,7 @@ def _walks(wanted: RunFilter, values: _Values) -> list[str]:
     if wanted.incomplete or wanted.missing or wanted.flagged:
         return ["flags <> 0"]
     statuses = list(RunStatus) if wanted.status is None else [RunStatus(wanted.status)]
-    walks = [
-        f"ended is not null and ended = {values.mark(status, 'smallint')}" for status in statuses if status.ended
-    ]
+    walks = [f"ended is not null and ended = {values.mark(status, 'smallint')}" for status in statuses if status.ended]
     return walks if all(status.ended for status in statuses) else ["ended is null", *walks]
 
 

@@ -18,7 +18,7 @@ from asyncpg import InterfaceError, PostgresError, Record
 
 from runfold.fold.usage import SUMS
 from runfold.store.port import Row, StoreUnreachable
-from runfold.store.postgres_connection import READER_SETTINGS, Session, connect
+from runfold.store.postgres_connection import VIEWER, Session, connect
 from runfold.store.postgres_errors import translated
 from runfold.store.postgres_reads import DIMENSIONS
 from runfold.store.postgres_rows import told_text
@@ -64,7 +64,7 @@ class PostgresSnapshot:
         return snapshot
 
     async def _begin(self) -> None:
-        self._session = await connect(self._database, settings={**READER_SETTINGS, "statement_timeout": "0"})
+        self._session = await connect(self._database, VIEWER)
         await self._execute(_BEGIN.format(schema=self._database.schema))
         # "begin" alone takes no view: the first read does.
         await self._fetch("select count(*) from meta")
