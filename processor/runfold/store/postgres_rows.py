@@ -6,7 +6,7 @@ server ends it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from struct import Struct
 from typing import Final
 
@@ -19,19 +19,23 @@ RUN_COPY_COLUMNS: Final = (
     *("run_key", "thread_key", "created_at", "partition", "flags", "status", "dimension", "fold"),
     *("minute", "final_timestamp", "run_id", "thread_id", "body"),
 )
-CHUNK: Final = 1 << 20
+CHUNK: Final = 1 << 18
 _SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _END: Final = b"\xff\xff"
 # The number of columns, then each with its length in front; the last is the length of run_id, which follows.
 _WITH_TIMES: Final = Struct(">h iq iq iq ii ii ih ii ii iq iq i").pack
-_TIMELESS: Final = Struct(">h iq iq iq ii ii ih ii ii i i i").pack
+_TIMELESS: Final = Struct(">h iq iq iq ii ii ih ii ii").pack
 _LENGTHS: Final = [number.to_bytes(4, "big") for number in range(4096)]
-_NULL: Final = -1
+_NULL: Final = b"\xff" * 4
 
 
 def key_of(text: str) -> int:
     """Where to look for an id: 63 bits of a hash, never 0. Two ids may share one: the row says which it is."""
-    return xxh3_64_intdigest(text.encode()) & 0x7FFF_FFFF_FFFF_FFFF or 1
+    return _key(stored_text(text).encode())
+
+
+def _key(encoded: bytes) -> int:
+    return xxh3_64_intdigest(encoded) & 0x7FFF_FFFF_FFFF_FFFF or 1
 
 
 def stored_text(text: str) -> str:
@@ -48,40 +52,32 @@ def told_text(text: str) -> str:
     return text
 
 
-def copied_runs(runs: Sequence[RunChange], *, key: Callable[[Dimensions], int], fold: int) -> list[bytes]:
-    """The rows as chunks of one binary COPY of RUN_COPY_COLUMNS, in the given order."""
+def copied_runs(
+    runs: Iterable[tuple[int, RunChange]], *, dimension: Callable[[Dimensions], int], fold: int
+) -> list[bytes]:
+    """Rows, each with its key in front, as chunks of one binary COPY of RUN_COPY_COLUMNS, in the given order."""
     chunks, parts, size = list[bytes](), [_SIGNATURE], 0
-    lengths, longest = _LENGTHS, len(_LENGTHS)
-    width = len(RUN_COPY_COLUMNS)
-    for run in runs:
+    for key, run in runs:
         run_id, thread_id, body = stored_text(run.run_id).encode(), stored_text(run.thread_id).encode(), run.body
-        fixed = (
-            *(
-                width,
-                8,
-                key_of(run.run_id),
-                8,
-                key_of(run.thread_id),
-                8,
-                run.created_at,
-                4,
-                run.partition,
-                4,
-                run.flags,
-            ),
-            *(2, run.status, 4, key(run.dimensions), 4, fold),
-        )
-        times = (run.minute, run.final_timestamp)
-        parts += (
-            _TIMELESS(*fixed, _NULL, _NULL, len(run_id))
-            if times == (None, None)
-            else _with_times(fixed, times, len(run_id)),
-            run_id,
-            lengths[len(thread_id)] if len(thread_id) < longest else len(thread_id).to_bytes(4, "big"),
-            thread_id,
-            lengths[len(body)] if len(body) < longest else len(body).to_bytes(4, "big"),
-            body,
-        )
+        minute, final, of = run.minute, run.final_timestamp, dimension(run.dimensions)
+        if minute is not None and final is not None:
+            parts.append(
+                _WITH_TIMES(
+                    *(13, 8, key, 8, _key(thread_id), 8, run.created_at, 4, run.partition, 4, run.flags, 2, run.status),
+                    *(4, of, 4, fold, 8, minute, 8, final, len(run_id)),
+                )
+            )
+        else:
+            parts.append(
+                _TIMELESS(
+                    *(13, 8, key, 8, _key(thread_id), 8, run.created_at, 4, run.partition, 4, run.flags, 2, run.status),
+                    *(4, of, 4, fold),
+                )
+                + _nullable(minute)
+                + _nullable(final)
+                + _length(run_id)
+            )
+        parts += (run_id, _length(thread_id), thread_id, _length(body), body)
         size += len(body)
         if size > CHUNK:
             chunks.append(b"".join(parts))
@@ -90,11 +86,10 @@ def copied_runs(runs: Sequence[RunChange], *, key: Callable[[Dimensions], int], 
     return chunks
 
 
-def _with_times(fixed: tuple[int, ...], times: tuple[int | None, int | None], length: int) -> bytes:
-    minute, final = times
-    if minute is not None and final is not None:
-        return _WITH_TIMES(*fixed, 8, minute, 8, final, length)
-    told = b"".join(
-        _LENGTHS[8] + time.to_bytes(8, "big", signed=True) if time is not None else b"\xff" * 4 for time in times
-    )
-    return _TIMELESS(*fixed, 0, 0, 0)[:-12] + told + length.to_bytes(4, "big")
+def _nullable(number: int | None) -> bytes:
+    return _NULL if number is None else _LENGTHS[8] + number.to_bytes(8, "big", signed=True)
+
+
+def _length(encoded: bytes) -> bytes:
+    length = len(encoded)
+    return _LENGTHS[length] if length < 4096 else length.to_bytes(4, "big")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from operator import attrgetter, itemgetter
 from typing import Final, TypeVar
 
 from asyncpg import DeadlockDetectedError, SerializationError
@@ -80,10 +81,10 @@ async def apply(session: Session, changes: Changes, *, leases: Mapping[int, Leas
     """
     check_covered(changes)
     await stamp.learn(session, changes)
-    new = [run for run in changes.runs if not run.handle]
+    new = [(key_of(run.run_id), run) for run in changes.runs if not run.handle]
     prepared = _prepared(changes, new, leases, stamp)
     await _retried(lambda: _apply(session, prepared, stamp))
-    return {(run.partition, run.run_id): key_of(run.run_id) for run in new}
+    return {(run.partition, run.run_id): key for key, run in new}
 
 
 async def _apply(session: Session, batch: Prepared, stamp: Stamp) -> None:
@@ -123,7 +124,9 @@ async def _write_through_door(session: Session, change: DoorChange, stamp: Stamp
         if changes.runs and change.before is not None:
             await _update_runs(session, [_old_row(changes.runs[0]._replace(handle=0), stamp)], stamp)
         elif changes.runs:
-            await _copy_runs(session, copied_runs(changes.runs[:1], key=stamp.key, fold=_fold(stamp)))
+            await _copy_runs(
+                session, copied_runs([(of_run[0], changes.runs[0])], dimension=stamp.key, fold=_fold(stamp))
+            )
         else:
             await execute("delete from run where run_key = $1 and partition = $2 and run_id = $3", *of_run)
         await write_letters(session, changes.letters)
@@ -155,13 +158,15 @@ async def _retried(work: Callable[[], Awaitable[T]]) -> T:
     return await work()
 
 
-def _prepared(changes: Changes, new: list[RunChange], leases: Mapping[int, Lease], stamp: Stamp) -> Prepared:
+def _prepared(
+    changes: Changes, new: list[tuple[int, RunChange]], leases: Mapping[int, Lease], stamp: Stamp
+) -> Prepared:
     old = [run for run in changes.runs if run.handle]
-    new.sort(key=lambda run: key_of(run.run_id))
-    old.sort(key=lambda run: run.handle)
+    new.sort(key=itemgetter(0))
+    old.sort(key=attrgetter("handle"))
     return Prepared(
         moves=_moves(changes, leases),
-        new=copied_runs(new, key=stamp.key, fold=_fold(stamp)) if new else [],
+        new=copied_runs(new, dimension=stamp.key, fold=_fold(stamp)) if new else [],
         old=[_old_row(run, stamp) for run in old],
         letters=changes.letters,
         journal=changes.journal,
