@@ -22,6 +22,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
+
 NOBODY = 65534
 START_SECONDS = 60.0
 CHEAP = ("fsync=off", "full_page_writes=off", "wal_level=minimal", "max_wal_senders=0", "shared_buffers=64MB")
@@ -71,8 +73,14 @@ class Server:
     def stop(self, how: int = signal.SIGQUIT) -> None:
         """End the server: SIGQUIT at once, SIGINT ending its connections, SIGKILL as a crash. Its data stays."""
         if self._process is not None and self._process.poll() is None:
+            backends = psutil.Process(self.pid).children(recursive=True)
             self._process.send_signal(how)
             self._process.wait(30)
+            if how == signal.SIGKILL:  # as a machine's fall: else they live on for a while, and keep a new server out
+                for backend in backends:
+                    with suppress(psutil.NoSuchProcess):
+                        backend.kill()
+                psutil.wait_procs(backends, timeout=30)
 
     def _wait_until_ready(self) -> None:
         assert self._process is not None

@@ -51,12 +51,19 @@ class PostgresStore:
         self._loader, self._readers = Lane(self.database, READER), Readers(self.database)
         try:
             if write:
+                await self._migrate()
                 self._writer = Lane(self.database, WRITER)
-                await self._writer.run(migrate, within=None)
             await self._loader.run(check_readable)
         except BaseException:
             await self.close()
             raise
+
+    async def _migrate(self) -> None:
+        migrator = Lane(self.database, WRITER, patience=None)  # a migration may rewrite a large table
+        try:
+            await migrator.run(migrate)
+        finally:
+            await migrator.close()
 
     async def close(self) -> None:
         # The writer first: while it closes, what it was given before is written.

@@ -143,8 +143,8 @@ async def connect(database: Database, settings: Settings) -> Session:
 class Lane:
     """One connection that is used by one task at a time, and made anew when it is lost: the oftener in vain, the later."""
 
-    def __init__(self, database: Database, settings: Settings) -> None:
-        self._database, self._settings = database, settings
+    def __init__(self, database: Database, settings: Settings, *, patience: float | None = ANSWER_SECONDS) -> None:
+        self._database, self._settings, self._patience = database, settings, patience
         self._session: Session | None = None
         self._turn = asyncio.Lock()
         self._under_way: set[asyncio.Task[object]] = set()
@@ -156,12 +156,12 @@ class Lane:
         async with self._turn:
             await self._connected()
 
-    async def run(self, work: Callable[[Session], Awaitable[T]], *, within: float | None = ANSWER_SECONDS) -> T:
+    async def run(self, work: Callable[[Session], Awaitable[T]]) -> T:
         """``work(session)`` in turn, with the driver's errors translated.
 
         Cancelled, the caller goes and the work runs to its end unobserved: a connection is never left half way.
         """
-        task = asyncio.ensure_future(self._in_turn(work, within))
+        task = asyncio.ensure_future(self._in_turn(work))
         self._under_way.add(task)
         task.add_done_callback(self._done)
         return await asyncio.shield(task)
@@ -171,12 +171,12 @@ class Lane:
         if not task.cancelled():
             task.exception()  # looked at, or asyncio complains about a caller who has gone
 
-    async def _in_turn(self, work: Callable[[Session], Awaitable[T]], within: float | None) -> T:
+    async def _in_turn(self, work: Callable[[Session], Awaitable[T]]) -> T:
         async with self._turn:
             session = await self._connected()
             try:
                 with translated(self._database):
-                    async with asyncio.timeout(within):
+                    async with asyncio.timeout(self._patience):
                         return await work(session)
             except (StoreUnreachable, asyncio.CancelledError):
                 # Fate unknown, or half way: nothing of the old connection is trusted.
@@ -202,6 +202,8 @@ class Lane:
     async def close(self) -> None:
         """Close the connection once what it was given before is done; cancelled, at once."""
         try:
+            if self._under_way:
+                await asyncio.wait(self._under_way)
             async with self._turn:
                 self._closed = True
                 if self._session is not None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from asyncpg import ClientConfigurationError, InterfaceError, PostgresError
+from asyncpg import ClientConfigurationError, InterfaceError, InternalClientError, PostgresError
 
 from runfold.store.port import StoreError, StoreRefused, StoreUnreachable
 from runfold.store.postgres_url import Database
@@ -54,8 +54,9 @@ def translated(database: Database) -> Iterator[None]:
         raise meaning from error
     except ClientConfigurationError as error:
         raise StoreRefused(f"{_named(database)}: the URL cannot be used ({error})") from error
-    except InterfaceError as error:
-        if "closed" not in str(error):
+    except (InterfaceError, InternalClientError) as error:
+        # "Operation (2)" is how the driver calls a connection that the server has ended, until its socket is closed too.
+        if "closed" not in str(error) and "another operation (2)" not in str(error):
             raise
         raise StoreUnreachable(f"{_named(database)}: {_UNREACHABLE['08']} ({error})") from error
     except TimeoutError as error:

@@ -49,10 +49,12 @@ class Stamp:
         async with session.glancing():
             known = await self._look_up(session, by_hash)
         if new := by_hash.keys() - known:
+            ordered = sorted(new)  # as everybody does, so that no two wait for each other
+            columns = zip(*(map(stored_text, by_hash[hashed]) for hashed in ordered), strict=True)
             async with session.writing():
-                ordered = sorted(new)  # as everybody does, so that no two wait for each other
-                columns = zip(*(map(stored_text, by_hash[hashed]) for hashed in ordered), strict=True)
                 await session.connection.execute(_NEW, ordered, *map(list, columns))
+            # Only now: a key that was given in a transaction that failed does not exist.
+            async with session.glancing():
                 await self._look_up(session, by_hash)
 
     async def _look_up(self, session: Session, by_hash: dict[bytes, Dimensions]) -> set[bytes]:
