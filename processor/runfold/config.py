@@ -89,7 +89,8 @@ def _url(*schemes: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         scheme, separator, rest = text.partition("://")
         if not separator or scheme not in schemes or not rest.strip("/"):
-            raise ValueError(f"a URL is wanted, such as {' or '.join(_EXAMPLES[scheme] for scheme in schemes)}")
+            examples = [_EXAMPLES[scheme] for scheme in schemes if scheme in _EXAMPLES]
+            raise ValueError(f"a URL is wanted, such as {' or '.join(examples)}")
         return text
 
     return parse
@@ -116,7 +117,7 @@ SETTINGS = (
     Setting(
         "store",
         "RUNFOLD_STORE",
-        _url("sqlite", "postgresql"),
+        _url("sqlite", "postgresql", "postgres"),
         "",
         "the store: sqlite:///FILE or postgresql://...; by default runfold.db in the data folder",
     ),
@@ -209,7 +210,7 @@ def load_settings(
         try:
             values[setting.name] = setting.parse(text) if text or setting.default else ""
         except ValueError as error:
-            problems.append(f"{setting.variable} ({origin}): {text!r}: {error}")
+            problems.append(f"{setting.variable} ({origin}): {without_password(text)!r}: {error}")
     if problems:
         raise ConfigError("\n".join(problems))
     data: Path = values["data"]
@@ -231,7 +232,7 @@ def effective(settings: Settings) -> list[tuple[Setting, str, str]]:
 
 def without_password(text: str) -> str:
     """A URL with the password in it masked; anything else as it is."""
-    return _PASSWORD.sub(r"\1********\3", text)
+    return _PASSWORD.sub(r"\1\4********\3", text)
 
 
 def _told(setting: Setting, given: Mapping[str, str | None], environment: Mapping[str, str]) -> tuple[str, str]:
@@ -243,5 +244,5 @@ def _told(setting: Setting, given: Mapping[str, str | None], environment: Mappin
     return setting.default, "default"
 
 
-_PASSWORD = re.compile(r"(://[^/?#@:]*:|[?&]password=)([^@&]*)(@|&|$)")
+_PASSWORD = re.compile(r"(://[^/?#@:]*:)(.*)(@)|([?&]password=)([^&]*)")
 _KNOWN = {setting.variable for setting in SETTINGS} | {"RUNFOLD_SHARED"}

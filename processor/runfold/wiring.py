@@ -17,7 +17,6 @@ from runfold.store.port import Store
 from runfold.store.sqlite import SqliteStore
 
 
-
 def _sqlite_store(url: str) -> Store:
     return SqliteStore(path_of("RUNFOLD_STORE", url))
 
@@ -31,9 +30,7 @@ def _postgres_store(url: str) -> Store:
         # Imported here: its driver is an extra, and whoever is content with SQLite need not have it.
         from runfold.store.postgres import PostgresStore  # noqa: PLC0415 - see above
     except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"RUNFOLD_STORE: PostgreSQL needs {error.name}: pip install 'runfold[postgres]'"
-        ) from error
+        raise ConfigError(f"RUNFOLD_STORE: PostgreSQL needs {error.name}: pip install 'runfold[postgres]'") from error
     return PostgresStore(url)
 
 
@@ -68,7 +65,7 @@ def open_store(settings: Settings, *, make_folder: bool = False) -> Store:
     scheme = settings.store.partition("://")[0]
     if make_folder and scheme == "sqlite":
         path_of("RUNFOLD_STORE", settings.store).parent.mkdir(parents=True, exist_ok=True)
-    return STORES[scheme](settings.store)
+    return STORES["postgresql" if scheme == "postgres" else scheme](settings.store)
 
 
 def path_of(variable: str, url: str) -> Path:
