@@ -13,7 +13,7 @@ from runfold.log.port import LogSink, LogSource
 from runfold.log.publisher import Publisher
 from runfold.log.sqlite import SqliteSink, SqliteSource
 from runfold.store.memory import MemoryStore
-from runfold.store.port import Store
+from runfold.store.port import Store, StoreUnreachable
 from runfold.store.sqlite import SqliteStore
 
 
@@ -50,9 +50,7 @@ def open_source(settings: Settings) -> LogSource:
 
 def open_sink(settings: Settings) -> LogSink:
     """A sink that writes the log of RUNFOLD_LOG, making it where it is an embedded one; not started yet."""
-    path = path_of("RUNFOLD_LOG", settings.log)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return SqliteSink(path, partitions=settings.partitions)
+    return SqliteSink(path_of("RUNFOLD_LOG", settings.log), partitions=settings.partitions)
 
 
 def open_publisher(settings: Settings, *, source: str = "runfold") -> Publisher:
@@ -64,8 +62,15 @@ def open_store(settings: Settings, *, make_folder: bool = False) -> Store:
     """The store of RUNFOLD_STORE; not opened yet. ``make_folder``: that of an embedded one."""
     scheme = settings.store.partition("://")[0]
     if make_folder and scheme == "sqlite":
-        path_of("RUNFOLD_STORE", settings.store).parent.mkdir(parents=True, exist_ok=True)
+        _make_folder_of(path_of("RUNFOLD_STORE", settings.store))
     return STORES["postgresql" if scheme == "postgres" else scheme](settings.store)
+
+
+def _make_folder_of(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreUnreachable(f"the store {path} (RUNFOLD_STORE): its folder cannot be made ({error})") from error
 
 
 def path_of(variable: str, url: str) -> Path:

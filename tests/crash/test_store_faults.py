@@ -295,7 +295,7 @@ async def test_a_damaged_file_is_refused_with_the_way_out(tmp_path: Path) -> Non
     with path.open("r+b") as file:
         file.seek(8192)
         file.write(b"\xff" * (size - 8192))
-    with pytest.raises(StoreRefused, match="runfold replay rebuild"):
+    with pytest.raises(StoreRefused, match="build a new store"):
         store = await opened(path)
         await store.load(0, ["run_0_1"])
     await store.close()

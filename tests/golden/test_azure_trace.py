@@ -133,14 +133,3 @@ async def test_usage_under_hostility(tmp_path: Path, kills: int) -> None:
     assert 0 < half_way < len(delivered), "the kills fell outside of the work"
     assert await minutes_of_store(tmp_path) == minutes_of_file()
     assert await stored(tmp_path) == await fold_quietly(tmp_path)
-
-
-async def test_shuffled_across_runs(tmp_path: Path) -> None:
-    """With every event delivered three times, and only the runs among one another shuffled, every minute is right too."""
-    stories = [3 * events_of(*numbered) for numbered in enumerate(requests())]
-    order = [number for number, story in enumerate(stories) for _ in story]
-    Random(1).shuffle(order)
-    left = [iter(story) for story in stories]
-    await fill(tmp_path, messages([next(left[number]) for number in order]))
-    await serve_to_the_end(tmp_path)
-    assert await minutes_of_store(tmp_path) == minutes_of_file()

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import msgpack, structs
 
-from runfold_schemas import Event, Malformed, RunCreated, Unknown, decode, encode, encode_json
+from runfold_schemas import Event, Malformed, RunCreated, RunRequiresAction, Unknown, decode, encode, encode_json
 from runfold_schemas.codec import decode_lean
-from runfold_schemas.lean import LeanRunCreated, bytes_of_created, created_of_bytes
+from runfold_schemas.lean import LeanRunCreated, LeanRunRequiresAction, bytes_of_created, created_of_bytes
+from runfold_schemas.required_action import canonical_action
 from runfold_schemas.testing import broken, random_bytes, random_event
 
+NO_ENVELOPE = {"id": "", "run_id": "", "occurred_at": 0, "source": None, "sequence": None, "approximate": False}
+decode_object = msgpack.Decoder(dict[str, Any]).decode
 randoms = st.randoms(use_true_random=False)
 
 
@@ -62,7 +67,10 @@ def test_lean_decoding_agrees(rng: Random) -> None:
     whole, lean = decode(value), decode_lean(value)
     if isinstance(whole, RunCreated):
         assert isinstance(lean, LeanRunCreated)
-        assert created_of_bytes(bytes_of_created(lean)) == whole
+        assert created_of_bytes(bytes_of_created(lean)) == structs.replace(whole, **NO_ENVELOPE)
+    elif isinstance(whole, RunRequiresAction):
+        assert isinstance(lean, LeanRunRequiresAction)
+        assert decode_object(canonical_action(lean.required_action)) == whole.required_action
     elif isinstance(whole, Malformed):
         assert isinstance(lean, Malformed)
         assert (lean.run_id, lean.source, lean.sequence) == (whole.run_id, whole.source, whole.sequence)

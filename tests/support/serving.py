@@ -82,10 +82,10 @@ class Server:
         if self._process.returncode is None:
             self._process.send_signal(how)
 
-    async def ended(self) -> int:
+    async def ended(self, *, within: float = PATIENCE) -> int:
         """The exit code, once it has ended; what it logged until then is in ``lines``."""
         assert self._process is not None
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(within):
             while await self._next() is not None:
                 pass
             return await self._process.wait()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from types import FrameType
+from typing import NoReturn
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 
 
 def main() -> None:
     """Run the command line of this process and end it with the exit code of :mod:`runfold.cli.exits`."""
+    signal.signal(signal.SIGTERM, _leave)
     try:
         from runfold.cli.exits import run  # noqa: PLC0415 - the imports take time, and are interrupted as all else is
 
@@ -16,3 +20,8 @@ def main() -> None:
     except KeyboardInterrupt:
         code = INTERRUPTED
     sys.exit(code)
+
+
+def _leave(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """What is open is closed, and what is temporary removed; verbs that stay up set a handler of their own."""
+    raise SystemExit(TERMINATED)

@@ -16,7 +16,7 @@ from runfold.cli.asking import confirmed
 from runfold.cli.exits import DONE, NoError, WrongUseError
 from runfold.cli.letter_views import ROW, as_dict, facts, row
 from runfold.cli.opening import reading_store, writing_store
-from runfold.cli.options import HERE, AsJson, Places, Yes
+from runfold.cli.options import HERE, AsJson, Limit, Places, Yes
 from runfold.cli.printing import print_facts, print_json, print_table, tell
 from runfold.cli.retrying import retry_runs, runs_of
 from runfold.config import Settings
@@ -35,10 +35,6 @@ Place = tuple[int, int]
 _PLACE = re.compile(r"(\d{1,9}):(\d{1,18})")
 
 
-def _places(_: Any, tokens: Sequence[Token]) -> tuple[Place, ...]:
-    return tuple(_place_of(token.value) for token in tokens)
-
-
 def _place_of(text: str) -> Place:
     found = _PLACE.fullmatch(text)
     if found is None:
@@ -51,7 +47,6 @@ def _one_place(_: Any, tokens: Sequence[Token]) -> Place:
 
 
 OnePlace = Annotated[Place, Parameter(converter=_one_place, n_tokens=1, help="Place in the log: partition:offset.")]
-PlaceText = Annotated[str, Parameter(help="Place in the log: partition:offset.")]
 
 
 @app.command(name="list")
@@ -59,10 +54,8 @@ def list_letters(
     *,
     run: Annotated[str | None, Parameter(help="Only letters of this run.")] = None,
     reason: Annotated[str | None, Parameter(help="Only letters of this reason.")] = None,
-    after: Annotated[
-        OnePlace | None, Parameter(converter=_one_place, n_tokens=1, help="Go on behind this place.")
-    ] = None,
-    limit: Annotated[int, Parameter(help="How many; 0 is all.")] = 100,
+    after: Annotated[Place | None, Parameter(converter=_one_place, n_tokens=1, help="Go on behind this place.")] = None,
+    limit: Limit = 100,
     with_discarded: Annotated[bool, Parameter(name="--all", help="Those that were discarded too.")] = False,
     json: AsJson = False,
     places: Places = HERE,

@@ -36,14 +36,16 @@ def run(tokens: Sequence[str]) -> int:
 
 
 def _end(error: BaseException) -> int:
-    """Say what the error means and return its code; raise what nobody can act on."""
-    known = [(code, cause) for cause in _leaves(error) if (code := _code_of(cause)) is not None]
-    if not known:
+    """Say what the error means and return its code; raise what nobody can act on.
+
+    Of several errors at once the first is told, unless there is a bug among them.
+    """
+    meanings = [(cause, _code_of(cause)) for cause in _leaves(error)]
+    cause, code = meanings[0]
+    if code is None or any(other is None for _, other in meanings):
         raise error
-    code, cause = known[0]
     if isinstance(cause, BrokenPipeError):
-        # Nobody reads on, as behind `| head`. What is still buffered would fail once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # nobody reads on, as behind `| head`
     else:
         _flush_output()
         _tell(cause)
@@ -57,11 +59,16 @@ def _tell(cause: BaseException) -> None:
 
 
 def _flush_output() -> None:
-    """What was printed before the error stands before its message; a reader who has left does not matter now."""
+    """What was printed before the error stands before its message; that it cannot be printed matters no more now."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError:
+        _drop_output()
+
+
+def _drop_output() -> None:
+    """Nobody gets the rest of the output: what is still buffered would fail once more at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
@@ -80,14 +87,18 @@ def _code_of(error: BaseException) -> int | None:
 def _meanings() -> list[tuple[type[BaseException], int]]:
     """What each error means; the first that fits counts. Imported here, because a command that succeeds needs none."""
     from runfold.config import ConfigError  # noqa: PLC0415
+    from runfold.demo.run_demo import DemoFailed  # noqa: PLC0415
     from runfold.log.checking import InvalidEvent  # noqa: PLC0415
     from runfold.log.port import LogError, LogMissing, LogUnreachable, RangeLost  # noqa: PLC0415
+    from runfold.service.serve import DrainExceeded  # noqa: PLC0415
     from runfold.store.port import StalePosition, StoreBusy, StoreError, StoreRefused  # noqa: PLC0415
 
     return [
         (KeyboardInterrupt, INTERRUPTED),
         (BrokenPipeError, DONE),
         (NoError, NO),
+        (DemoFailed, NO),
+        (DrainExceeded, NO),
         (WrongUseError, WRONG_USE),
         (CycloptsError, WRONG_USE),
         (ConfigError, WRONG_USE),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from cyclopts import Group, Parameter
+from cyclopts import Group, Parameter, validators
 
 from runfold.config import Settings, load_settings
 from runfold.telemetry import configure_logging
@@ -34,6 +34,8 @@ HERE = Places()
 """What a verb takes when none of them is given."""
 
 AsJson = Annotated[bool, Parameter(name="--json", help="JSON Lines on stdout instead of a table.")]
+Limit = Annotated[int, Parameter(validator=validators.Number(gte=0), help="How many; 0 is all.")]
+Every = Annotated[float, Parameter(validator=validators.Number(gte=0.01), help="Seconds between looks.")]
 Yes = Annotated[bool, Parameter(name=["--yes", "-y"], help="Do it without asking.")]
 
 

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 from cyclopts import App, Parameter
 
 from runfold.cli.exits import DONE, NO, NoError, WrongUseError
@@ -20,7 +21,7 @@ from runfold.config import Settings
 from runfold.fold.usage import SUMS
 from runfold.replay import history as replay_history
 from runfold.replay import verify as replay_verify
-from runfold.replay.history import HistoryEntry
+from runfold.replay.history import Change, HistoryEntry
 from runfold.replay.verify import Verification
 
 app = App(
@@ -30,6 +31,8 @@ app = App(
 )
 
 _LONGEST_VALUE = 60
+_NOTHING: tuple[Any, ...] = (None, "", [], {})
+_SAID_ANYWAY = frozenset(("id", "object"))
 
 
 @app.command
@@ -55,7 +58,7 @@ def history(run_id: str, /, *, json: AsJson = False, places: Places = HERE) -> i
 def verify(
     *,
     workspace: Annotated[
-        str | None, Parameter(help="Folder with room for a second store; by default a temporary one.")
+        str | None, Parameter(help="Folder with room for a second store; by default the data folder.")
     ] = None,
     json: AsJson = False,
     places: Places = HERE,
@@ -66,7 +69,9 @@ def verify(
     workspace, which is cleared.
     """
     settings = places.settings()
-    folder = Path(workspace or tempfile.gettempdir())
+    folder = settings.data if workspace is None else Path(workspace)
+    if workspace is None and not folder.is_dir():
+        folder = Path(tempfile.gettempdir())  # log and store stand elsewhere
     if not folder.is_dir():
         raise WrongUseError(f"--workspace {folder}: there is no such folder")
     _quieten_collector()
@@ -104,7 +109,7 @@ def _quieten_collector() -> None:
 
 
 def _row(entry: HistoryEntry) -> tuple[object, ...]:
-    changed = [f"{name}: {_short(change.before)} -> {_short(change.after)}" for name, change in entry.changed.items()]
+    changed = [_told(name, change) for name, change in entry.changed.items() if name not in _SAID_ANYWAY]
     for move in entry.usage:
         told = ", ".join(f"{name} {number:+,}" for name, number in zip(SUMS, move.sums, strict=True) if number)
         changed.append(f"usage: {told}")
@@ -122,8 +127,15 @@ def _row(entry: HistoryEntry) -> tuple[object, ...]:
     )
 
 
+def _told(name: str, change: Change) -> str:
+    after = _short(change.after)
+    return f"{name}: {after}" if change.before in _NOTHING else f"{name}: {_short(change.before)} -> {after}"
+
+
 def _short(value: Any) -> str:
-    text = "-" if value in (None, "", [], {}) else str(value)
+    if value in _NOTHING:
+        return "-"
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
 
 
@@ -149,8 +161,8 @@ def _print_verification(found: Verification) -> None:
     ]
     rows.append(("usage", "", found.stored.usage, found.recomputed.usage))
     print_table(
-        ("what", "position", "in the store", "from the log", "same"),
-        [(*line, line[2] == line[3]) for line in rows],
+        ("what", "position", "in the store", "from the log"),
+        [(*line[:3], "the same" if line[2] == line[3] else line[3]) for line in rows],
     )
     print_line("")
     for finding in found.findings:
@@ -161,6 +173,10 @@ def _print_verification(found: Verification) -> None:
         runs = ", ".join(run_id for _, run_id in found.superseded[:5])
         print_line(
             f"{len(found.superseded):,} superseded: today's code could read letters of {runs}; see dead-letters retry"
+        )
+    if found.superseded_letters:
+        print_line(
+            f"{found.superseded_letters:,} letters of no run superseded: a store built anew shows them as today's code does"
         )
     if found.unverifiable:
         print_line(f"{found.unverifiable:,} unverifiable: the log no longer has the first records of these runs")

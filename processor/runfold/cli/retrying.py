@@ -12,21 +12,26 @@ from runfold.cli.asking import confirmed
 from runfold.cli.exits import DONE, NO
 from runfold.cli.opening import reading_log, reading_store, writing_store
 from runfold.cli.printing import print_json, print_line, tell
-from runfold.cli.status_report import readable_letters
+from runfold.cli.status_report import standing_letters
 from runfold.config import Settings
 from runfold.fold.changes import Letter
 from runfold.fold.rules import Rules
 from runfold.fold.usage import SUMS, BucketKey
-from runfold.replay.refold import RetryPart, RetryPlan, plan_retry, run_to_retry
+from runfold.replay.refold import RetryPart, RetryPlan, outdated, plan_retry, run_to_retry
 from runfold.replay.refold import retry as refolded
 from runfold.replay.run_range import RefoldRefused
 from runfold.store.port import Store
 
 
 async def runs_of(store: Store, named: Sequence[Letter | str], *, rules: Rules) -> list[str]:
-    """The runs that are named, by themselves or by one of their letters; where nothing is, those of all readable letters."""
-    wanted = named or await readable_letters(store, rules)
-    return list(dict.fromkeys(run_to_retry(item) if isinstance(item, Letter) else item for item in wanted))
+    """The runs that are named, by themselves or by one of their letters.
+
+    Where nothing is named: those of all letters that today's code reads, or rejects in other words. Letters of no run stay.
+    """
+    if named:
+        return list(dict.fromkeys(run_to_retry(item) if isinstance(item, Letter) else item for item in named))
+    told = outdated(await standing_letters(store), rules=rules)
+    return list(dict.fromkeys(letter.run_id for letter in told if letter.run_id is not None))
 
 
 async def retry_runs(settings: Settings, run_ids: Sequence[str], *, yes: bool, json: bool) -> int:

@@ -12,7 +12,7 @@ from msgspec import structs
 
 from runfold.cli.exits import DONE, NoError
 from runfold.cli.opening import reading_store
-from runfold.cli.options import HERE, AsJson, Places
+from runfold.cli.options import HERE, AsJson, Every, Limit, Places
 from runfold.cli.printing import print_facts, print_json, print_line, print_table, shown_time, tell
 from runfold.cli.run_views import ROW, facts, flags_of, row
 from runfold.config import Settings
@@ -50,7 +50,7 @@ def list_runs(
     missing: Annotated[bool, Parameter(help="Only runs of which a numbered event has not come.")] = False,
     flagged: Annotated[bool, Parameter(help="Only runs that people should know something of.")] = False,
     after: Annotated[str | None, Parameter(help="Go on behind this run.")] = None,
-    limit: Annotated[int, Parameter(help="How many; 0 is all.")] = 20,
+    limit: Limit = 20,
     json: AsJson = False,
     places: Places = HERE,
 ) -> int:
@@ -81,12 +81,12 @@ def watch(
     /,
     *,
     until_ended: Annotated[bool, Parameter(help="Leave when the run has ended.")] = False,
-    every: Annotated[float, Parameter(help="Seconds between looks into the store.")] = 0.25,
+    every: Every = 0.25,
     json: AsJson = False,
     places: Places = HERE,
 ) -> int:
     """Show a Run whenever it changes, from now on; also one that is not there yet."""
-    asyncio.run(_watch(places.settings(), run_id, until_ended=until_ended, every=max(every, 0.01), json=json))
+    asyncio.run(_watch(places.settings(), run_id, until_ended=until_ended, every=every, json=json))
     return DONE
 
 

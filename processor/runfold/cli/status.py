@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from runfold.cli.exits import DONE, NO
 from runfold.cli.opening import reading_log, reading_store
-from runfold.cli.options import HERE, AsJson, Places
+from runfold.cli.options import HERE, AsJson, Every, Places
 from runfold.cli.printing import output, print_facts, print_json, print_line, print_table, shown_time
 from runfold.cli.status_report import PartitionReport, Report, report
 from runfold.config import Settings
@@ -19,7 +19,7 @@ from runfold.log.clock import wall_clock
 def status(
     *,
     watch: Annotated[bool, Parameter(help="Look again and again, until interrupted.")] = False,
-    every: Annotated[float, Parameter(help="Seconds between looks, with --watch.")] = 1.0,
+    every: Every = 1.0,
     json: AsJson = False,
     places: Places = HERE,
 ) -> int:
@@ -29,7 +29,7 @@ def status(
     """
     settings = places.settings()
     if watch:
-        asyncio.run(_watch(settings, every=max(every, 0.05), json=json))
+        asyncio.run(_watch(settings, every=every, json=json))
         return DONE
     found = asyncio.run(_look(settings))
     _show(found, json=json)

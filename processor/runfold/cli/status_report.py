@@ -131,10 +131,11 @@ async def _foreign(source: LogSource, store: Store, rules: Rules) -> list[str]:
 
 
 async def readable_letters(store: Store, rules: Rules) -> list[Letter]:
-    """The letters, discarded ones apart, that today's code reads as events: ``dead-letters retry --readable`` folds them."""
+    """The standing letters that today's code reads as events."""
+    return readable(await standing_letters(store), rules=rules)
+
+
+async def standing_letters(store: Store) -> list[Letter]:
+    """All letters but the discarded ones."""
     discarded = {(note.partition, note.offset) for note in await store.notes() if note.kind == "discard"}
-    return [
-        letter
-        async for letter in every_letter(store)
-        if (letter.partition, letter.offset) not in discarded and readable([letter], rules=rules)
-    ]
+    return [letter async for letter in every_letter(store) if (letter.partition, letter.offset) not in discarded]

@@ -1,88 +1,137 @@
-"""Short cuts for what nearly every event is: the next one, of a run's only source, that the table lets pass.
+"""Short cuts for what nearly every record is: a run's first ``created``, or the next status of a run with one source.
 
-:func:`begin` and :func:`follow` do what :func:`runfold.fold.run.fold` does, or decline before anything has been changed.
-They decide nothing of their own, and repeat it for speed alone: a property test folds everything both ways and compares
-the bytes.
+:func:`begin` and :func:`follow` do what admitting a record and folding its event does, or decline before anything has been
+changed. They decide nothing of their own, and repeat it for speed alone: they take all records of a run that a batch holds
+in one go, its state in local variables. A property test folds everything both ways and compares the bytes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from struct import Struct as Packing
 
-from xxhash import xxh3_64_digest, xxh32_digest
-
-from runfold.fold.content import CONTENT_OF, MARK
+from runfold.fold.admit import DAY, EARLIEST
+from runfold.fold.content import CODE_OF, MARK, ended_content, hash_of_content, hash_of_id
+from runfold.fold.record import Record
 from runfold.fold.rules import Rules
-from runfold.fold.run import STATUS_OF
+from runfold.fold.run import STATUS_OF, end, enter
 from runfold.fold.state import RunState, Source, hash_of_source
-from runfold.fold.table import END, ENTER, FIRST_END, IN_PROGRESS, QUEUED, REQUIRES_ACTION, TABLE
+from runfold.fold.table import END, ENTER, FIRST_END, IN_PROGRESS, REQUIRES_ACTION, TABLE
 from runfold.fold.timeline import SIZE, pack
-from runfold.fold.usage import Dimensions, book, named_in
+from runfold.fold.usage import dimensions_of
+from runfold_schemas.codec import UNREADABLE, decode_lean, read_lean
 from runfold_schemas.events import Event
-from runfold_schemas.lean import LeanRunCreated, bytes_of_created
+from runfold_schemas.json_value import are_json
+from runfold_schemas.lean import LeanRunCreated, joined, said_beside, said_by
+from runfold_schemas.required_action import canonical_action
 
-_LAST_SEQUENCE = Packing("<Q")
-_last_sequence = _LAST_SEQUENCE.unpack_from
+_STEPS = {kind: (status, CODE_OF[kind] << 1) for kind, status in STATUS_OF.items()}
+_NO_STEP = (0, 0)
+_NOTHING_FREE = (None, None)
+_ENTERS = tuple(tuple(move == ENTER for move in row) for row in TABLE)
+
+_last_sequence = Packing("<Q").unpack_from
 _SEQUENCE_FROM_END = SIZE - 3
 """Where in a packed fact its sequence stands, counted from the end of the timeline."""
 
 
-def begin(event: Event, rules: Rules) -> RunState | None:
-    """The state of a new run after a ``created`` that is its source's first event; None for any other."""
+def begin(record: Record, rules: Rules) -> RunState | None:
+    """The state of a new run after a ``created`` that is its source's first event; None for any other record."""
+    value = record.value
+    try:
+        event = read_lean(value)  # type: ignore[arg-type]  # a null value is among what it raises for
+    except UNREADABLE:
+        event = decode_lean(value)
     if type(event) is not LeanRunCreated or event.sequence != 1 or event.source is None:
         return None
-    at, metadata = event.occurred_at, event.metadata
-    state = RunState(event.run_id, event.thread_id, at, at, bytes_of_created(event))
-    state.dimensions = Dimensions(event.model, event.assistant_id, *named_in(metadata, rules))
-    state.marks = xxh3_64_digest(event.id.encode()) + xxh32_digest(CONTENT_OF[LeanRunCreated](event))
-    state.sources.append(Source(hash_of_source(event.source), 1))
-    return state
-
-
-def follow(state: RunState, event: Event, rules: Rules) -> bool:
-    """Apply the next status of an open run with one source and no flags; False where anything is out of the ordinary."""
-    kind = type(event)
-    status = STATUS_OF.get(kind)
-    sequence, sources, name = event.sequence, state.sources, event.source
-    if status is None or state.flags or sequence is None or name is None or len(sources) != 1 or event.approximate:
-        return False
-    source, marks, timeline = sources[0], state.marks, state.timeline
-    if sequence != source.last + 1 or hash_of_source(name) != source.name or event.thread_id != state.thread_id:
-        return False
-    if len(marks) >= MARK * rules.alarm_events or TABLE[state.status][status] != ENTER:
-        return False
-    if timeline and not _last_sequence(timeline, len(timeline) - _SEQUENCE_FROM_END)[0]:
-        return False  # the last fact has no number to be compared with
-    identity = xxh3_64_digest(event.id.encode())
-    if identity in marks:
-        return False
-    source.last = sequence
-    state.marks = marks + identity + xxh32_digest(CONTENT_OF[kind](event))
     at = event.occurred_at
-    spent = at - state.since
-    if spent > 0:
-        if state.status == QUEUED:
-            state.queue_ms += spent
-        elif state.status == IN_PROGRESS:
-            state.run_ms += spent
-    state.since, state.status = at, status
-    if status >= FIRST_END:
-        state.timeline = timeline + pack(0, status | END, sequence, at)
-        _end(state, event, at)
-        return True
-    state.timeline = timeline + pack(0, status, sequence, at)
-    if status == IN_PROGRESS:
-        state.started_at = at
-    state.required_action = event.required_action if status == REQUIRES_ACTION else None  # type: ignore[attr-defined]
-    return True
+    usual = event.id and event.run_id.encode() == record.key and EARLIEST <= at <= record.timestamp + DAY
+    if not usual or len(value) > rules.largest_value:  # type: ignore[arg-type]
+        return None
+    try:
+        said, beside = said_by(event), said_beside(event)
+    except UNREADABLE:
+        return None
+    return RunState(
+        event.run_id,
+        event.thread_id,
+        at,
+        at,
+        joined(said, beside),
+        dimensions=dimensions_of(event, rules),
+        marks=hash_of_id(event.id.encode()) + hash_of_content(said),
+        sources=[Source(hash_of_source(event.source), 1)],
+    )
 
 
-def _end(state: RunState, event: Event, at: int) -> None:
-    state.required_action = None
-    state.ended_at = at
-    if state.usage is None:
-        state.usage = event.usage  # type: ignore[attr-defined]
-    state.last_error = event.last_error  # type: ignore[attr-defined]
-    state.incomplete_details = event.incomplete_details  # type: ignore[attr-defined]
-    state.told_at_end = state.metadata is not None
-    state.booked = book(state)
+def follow(state: RunState, records: Sequence[Record], place: int, rules: Rules) -> int:
+    """Fold records from ``place`` on, as long as each is the next status that an open run without flags may enter.
+
+    Returns the place of the first record that was left, or the number of records. Never goes past an end.
+    """
+    sources = state.sources
+    if state.flags or state.ended_at is not None or len(sources) != 1 or not _numbered(state.timeline):
+        return place
+    source, marks, timeline, thread = sources[0], state.marks, state.timeline, state.thread_id.encode()
+    for record in records[place:] if place else records:
+        value = record.value
+        try:
+            event = read_lean(value)  # type: ignore[arg-type]
+        except UNREADABLE:
+            event = decode_lean(value)
+        status, seed = _STEPS.get(type(event), _NO_STEP)
+        if not (seed and _ENTERS[state.status][status] and _is_next(event, record, state, source, rules)):
+            break
+        at, identity = event.occurred_at, hash_of_id(event.id.encode())
+        told = thread if status < REQUIRES_ACTION else _told(event, status, thread)
+        if told is None or identity in marks or len(marks) >= MARK * rules.alarm_events:
+            break
+        marks += identity + hash_of_content(told, (at << 5 | seed) & 0xFFFFFFFF)
+        sequence = source.last = source.last + 1
+        enter(state, status, event)
+        place += 1
+        if status >= FIRST_END:
+            timeline += pack(0, status | END, sequence, at)
+            if state.usage is None:
+                state.usage = event.usage
+            end(state, event)
+            break
+        timeline += pack(0, status, sequence, at)
+        if status == IN_PROGRESS:
+            state.started_at = at
+        state.required_action = told[len(thread) :] if status == REQUIRES_ACTION else None
+    state.marks, state.timeline = marks, timeline
+    return place
+
+
+def _is_next(event: Event, record: Record, state: RunState, source: Source, rules: Rules) -> bool:
+    """Tell whether a record is the next one of the run's only source, and in order."""
+    return bool(
+        event.sequence == source.last + 1
+        and event.run_id == state.run_id
+        and event.thread_id == state.thread_id
+        and event.source is not None
+        and hash_of_source(event.source) == source.name
+        and EARLIEST <= event.occurred_at <= record.timestamp + DAY
+        and len(record.value) <= rules.largest_value  # type: ignore[arg-type]
+        and event.id
+        and not event.approximate
+    )
+
+
+def _told(event: Event, status: int, thread: bytes) -> bytes | None:
+    """The content of an event with free-form values; None where these are not in order."""
+    try:
+        if status == REQUIRES_ACTION:
+            return thread + canonical_action(event.required_action)  # type: ignore[attr-defined]
+        if status < FIRST_END:
+            return thread
+        free = event.last_error, event.incomplete_details  # type: ignore[attr-defined]
+        return ended_content(event) if free == _NOTHING_FREE or are_json(free) else None  # type: ignore[arg-type]
+    except UNREADABLE:
+        return None
+
+
+def _numbered(timeline: bytes) -> bool:
+    """Tell whether a timeline's last fact has a number to be compared with; an empty one needs none."""
+    return not timeline or _last_sequence(timeline, len(timeline) - _SEQUENCE_FROM_END)[0] > 0

@@ -4,26 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import structs, to_builtins
+from msgspec import msgpack, structs, to_builtins
 
 from runfold.fold.state import RunState
-from runfold_schemas.events import RunCreated
-from runfold_schemas.lean import created_of_bytes
+from runfold_schemas.events import JsonObject, RunCreated
+from runfold_schemas.lean import SETTINGS, created_of_bytes
 from runfold_schemas.run import Run, RunStatus
 
-_SETTINGS = (
-    "temperature",
-    "top_p",
-    "reasoning_effort",
-    "max_completion_tokens",
-    "max_prompt_tokens",
-    "truncation_strategy",
-    "response_format",
-    "tool_choice",
-    "parallel_tool_calls",
-    "tool_resources",
-)
 _COMPLETED = (RunStatus.COMPLETED, RunStatus.INCOMPLETE)
+_decode_action = msgpack.Decoder(JsonObject).decode
 _NOBODY = RunCreated(run_id="", thread_id="")
 
 
@@ -43,7 +32,7 @@ def run_of(state: RunState) -> Run:
         cancelled_at=ended_at if status is RunStatus.CANCELLED else None,
         failed_at=ended_at if status is RunStatus.FAILED else None,
         completed_at=ended_at if status in _COMPLETED else None,
-        required_action=state.required_action,
+        required_action=None if state.required_action is None else _decode_action(state.required_action),
         last_error=state.last_error,
         model=created.model,
         instructions=created.instructions,
@@ -51,7 +40,7 @@ def run_of(state: RunState) -> Run:
         metadata=created.metadata if state.metadata is None else state.metadata,
         incomplete_details=state.incomplete_details,
         usage=state.usage,
-        **{name: getattr(created, name) for name in _SETTINGS},
+        **{name: getattr(created, name) for name in SETTINGS},
     )
 
 

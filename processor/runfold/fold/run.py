@@ -41,13 +41,12 @@ from runfold.fold.table import (
     walk,
 )
 from runfold.fold.timeline import NAMELESS, SIZE, entries, older, pack, place_of
-from runfold.fold.usage import Dimensions, book, named_in
+from runfold.fold.usage import Dimensions, named_in
 from runfold_schemas.events import (
     Event,
     RunCancelled,
     RunCancelling,
     RunCompleted,
-    RunCreated,
     RunEnded,
     RunExpired,
     RunFailed,
@@ -55,10 +54,10 @@ from runfold_schemas.events import (
     RunInProgress,
     RunModified,
     RunQueued,
-    RunRequiresAction,
     RunUsageCorrected,
 )
-from runfold_schemas.lean import LeanRunCreated, bytes_of_created, created_of_bytes, lean_of
+from runfold_schemas.lean import LeanRunCreated, LeanRunRequiresAction, bytes_of_created, created_of_bytes, lean_of
+from runfold_schemas.required_action import canonical_action
 from runfold_schemas.run import RunStatus
 
 INCOMPLETE, SECOND_END, THREAD, CONFLICTED, CROWDED = (
@@ -68,7 +67,7 @@ INCOMPLETE, SECOND_END, THREAD, CONFLICTED, CROWDED = (
 STATUS_OF: dict[type[Event], int] = {
     RunQueued: int(RunStatus.QUEUED),
     RunInProgress: int(RunStatus.IN_PROGRESS),
-    RunRequiresAction: int(RunStatus.REQUIRES_ACTION),
+    LeanRunRequiresAction: int(RunStatus.REQUIRES_ACTION),
     RunCancelling: int(RunStatus.CANCELLING),
     RunCancelled: int(RunStatus.CANCELLED),
     RunFailed: int(RunStatus.FAILED),
@@ -84,7 +83,7 @@ def fold(state: RunState | None, event: Event, rules: Rules = DEFAULT_RULES) -> 
     A :class:`Rejection` is the verdict on an event that contradicts the run's ``created``, or is one too many; it leaves
     the run as it was but for the event's number, which is marked as seen.
     """
-    if type(event) is RunCreated:
+    if type(event) not in STATUS_OF:
         event = lean_of(event)
     if state is None:
         at = event.occurred_at
@@ -101,17 +100,7 @@ def fold(state: RunState | None, event: Event, rules: Rules = DEFAULT_RULES) -> 
     else:
         state.marks += identity + content
         verdict = _take(state, event, rules)
-    if state.ended_at is not None:
-        rebook(state)
     return state, verdict
-
-
-def rebook(state: RunState) -> None:
-    """Book what a run that has ended adds to usage; ``state.booked`` stays the same object where nothing moved."""
-    if state.ended_at is not None:
-        booking = book(state)
-        if booking != state.booked:
-            state.booked = booking
 
 
 def _take(state: RunState, event: Event, rules: Rules) -> Outcome:
@@ -218,18 +207,19 @@ def _status_told(state: RunState, event: Event, source: int, _rules: Rules) -> O
         state.timeline = timeline[:place] + fact + timeline[place:]
         return _rewalk(state, place // SIZE)
     state.timeline = timeline + fact
+    action = canonical_action(event.required_action) if type(event) is LeanRunRequiresAction else None
     move = TABLE[state.status][status]
     if move == ENTER:
-        _enter(state, status, event)
+        enter(state, status, event)
         if status == IN_PROGRESS:
             state.started_at = at
-        state.required_action = event.required_action if type(event) is RunRequiresAction else None
+        state.required_action = action
         return APPLIED
     if move == RESTART and state.started_at is not None and at > state.started_at:
         state.started_at = at
         return APPLIED
-    if move == REPLACE and type(event) is RunRequiresAction and event.required_action != state.required_action:
-        state.required_action = event.required_action
+    if move == REPLACE and action != state.required_action:
+        state.required_action = action
         return APPLIED
     return OUTCOMES[move]
 
@@ -249,17 +239,21 @@ def _ended(state: RunState, event: RunEnded, source: int, _rules: Rules) -> Outc
         if status != state.status:
             state.flags |= SECOND_END
         return LATE
-    state.ended_at = event.occurred_at
-    state.last_error, state.incomplete_details = event.last_error, event.incomplete_details
-    state.told_at_end = state.metadata is not None
-    state.required_action = None
+    end(state, event)
     if place == len(timeline):
-        _enter(state, status, event)
+        enter(state, status, event)
         return APPLIED
     return _rewalk(state, place // SIZE)
 
 
-def _enter(state: RunState, status: int, event: Event) -> None:
+def end(state: RunState, event: RunEnded) -> None:
+    """Take what the first end tells, its usage and status apart."""
+    state.ended_at, state.required_action = event.occurred_at, None
+    state.last_error, state.incomplete_details = event.last_error, event.incomplete_details
+    state.told_at_end = state.metadata is not None
+
+
+def enter(state: RunState, status: int, event: Event) -> None:
     """Change the status, and count the time spent in the one before. A walk over the timeline comes to the same."""
     spent = event.occurred_at - state.since
     if spent > 0:

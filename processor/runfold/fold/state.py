@@ -13,7 +13,7 @@ from xxhash import xxh3_64_intdigest
 
 from runfold.fold.outcome import Flag
 from runfold.fold.timeline import NAMELESS
-from runfold.fold.usage import Booking, Dimensions
+from runfold.fold.usage import Booking, Dimensions, book
 from runfold_schemas.events import JsonObject, Usage
 
 MOST_JUMP = 10_000
@@ -39,10 +39,11 @@ class Source(Struct, array_like=True, gc=False):
 class RunState(Struct, array_like=True, gc=False):
     """One run. The fold owns the state it is given and changes it in place; what was encoded before is not affected.
 
-    ``created`` is the event as MessagePack (:func:`runfold_schemas.lean.created_of_bytes`). ``since`` is when the status
+    ``created`` is what it told, as MessagePack (:func:`runfold_schemas.lean.created_of_bytes`). ``since`` is when the status
     was entered, ``queue_ms`` and ``run_ms`` what was spent before it, all exact while ``exact``. ``metadata`` is what a
     modified told, None before any did; ``told_at_end`` says whether one had when the run ended. ``marks`` holds 12 bytes
     for each event: 8 of a hash of its id, 4 of a hash of its content. For ``timeline`` see :mod:`runfold.fold.timeline`.
+    ``required_action`` is MessagePack, with keys in order.
     """
 
     run_id: str
@@ -56,7 +57,7 @@ class RunState(Struct, array_like=True, gc=False):
     run_ms: int = 0
     exact: bool = True
     ended_at: int | None = None
-    required_action: JsonObject | None = None
+    required_action: bytes | None = None
     last_error: JsonObject | None = None
     incomplete_details: JsonObject | None = None
     usage: Usage | None = None
@@ -68,7 +69,6 @@ class RunState(Struct, array_like=True, gc=False):
     marks: bytes = b""
     timeline: bytes = b""
     sources: list[Source] = field(default_factory=list)
-    booked: Booking | None = None
     first_offset: int = -1
     last_offset: int = -1
     final_offset: int | None = None
@@ -78,6 +78,11 @@ class RunState(Struct, array_like=True, gc=False):
     def created_at(self) -> int:
         """Unix seconds: the time of ``created``, or the first known time while that has not come."""
         return self.first_at // 1000
+
+    @property
+    def booked(self) -> Booking | None:
+        """What the run adds to usage; None while it is open."""
+        return None if self.ended_at is None else book(self)
 
     def missing(self) -> Iterator[tuple[int, int, int]]:
         """Ranges of numbers that have not come: (hash of the source's name, first, last)."""

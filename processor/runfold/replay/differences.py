@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 
 from runfold.fold.state import RunState
-from runfold.replay.shadow import Shadow
 from runfold.replay.take_over import letters_of, state_of
 from runfold.store.difference import Difference, first_difference, first_usage_difference
-from runfold.store.digest import StoreDigest
+from runfold.store.digest import StoreDigest, in_chunks
 from runfold.store.port import RUN_COLUMNS, StoreSnapshot
 
 _BODY = RUN_COLUMNS.index("body")
@@ -30,27 +31,29 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 
 async def findings(
-    snapshot: StoreSnapshot, shadow: Shadow, *, stored: StoreDigest, recomputed: StoreDigest
+    snapshot: StoreSnapshot,
+    beside: StoreSnapshot,
+    last_offsets: Mapping[int, int],
+    *,
+    stored: StoreDigest,
+    recomputed: StoreDigest,
 ) -> list[Finding]:
     """The first difference of each partition whose digest differs, and of usage; empty where the digests are equal.
 
-    A position that stands elsewhere than where its partition's rows end is named besides.
+    ``last_offsets`` are those of the last records that were folded: a position that stands elsewhere than where its
+    partition's rows end is named besides.
     """
     if stored == recomputed:
         return []
     partitions = sorted(stored.partitions.keys() | recomputed.partitions.keys())
     differing = [which for which in partitions if stored.partitions.get(which) != recomputed.partitions.get(which)]
-    beside = await shadow.store.snapshot()
     found: list[Finding] = []
-    try:
-        for partition in differing:
-            first = await first_difference(snapshot, beside, partition=partition)
-            found += [_named(first, partition)] if first else []
-        found += await _moved(snapshot, shadow, differing)
-        usage = await first_usage_difference(snapshot, beside)
-        found += [_named(usage, None)] if usage else []
-    finally:
-        await beside.close()
+    for partition in differing:
+        first = await first_difference(snapshot, beside, partition=partition)
+        found += [_named(first, partition)] if first else []
+    found += await _moved(snapshot, last_offsets, differing)
+    usage = await first_usage_difference(snapshot, beside)
+    found += [_named(usage, None)] if usage else []
     return found
 
 
@@ -70,13 +73,14 @@ def _named(difference: Difference, partition: int | None) -> Finding:
     )
 
 
-async def _moved(snapshot: StoreSnapshot, shadow: Shadow, partitions: list[int]) -> list[Finding]:
+async def _moved(snapshot: StoreSnapshot, last_offsets: Mapping[int, int], partitions: list[int]) -> list[Finding]:
     """Positions that stand elsewhere than the store's own rows end: they were moved, or the last rows were taken away."""
     last: dict[int, int] = {}
-    for partition, row in snapshot.scan_runs():
-        state = state_of(row[_BODY])
-        if state is not None:
-            last[partition] = max(last.get(partition, -1), state.last_offset)
+    async for chunk in in_chunks(snapshot.scan_runs()):
+        for partition, row in chunk:
+            state = state_of(row[_BODY])
+            if state is not None:
+                last[partition] = max(last.get(partition, -1), state.last_offset)
     positions = await snapshot.positions()
     for partition in positions:
         for letter in letters_of(snapshot, partition):
@@ -91,5 +95,5 @@ async def _moved(snapshot: StoreSnapshot, shadow: Shadow, partitions: list[int])
             recomputed=last.get(which, -1) + 1,
         )
         for which in partitions
-        if which in shadow.last_offsets and last.get(which, -1) != shadow.last_offsets[which]
+        if which in last_offsets and last.get(which, -1) != last_offsets[which]
     ]

@@ -17,13 +17,14 @@ from runfold.fold.changes import Changes, Letter
 from runfold.fold.outcome import SECOND_CREATED, SET_ASIDE, TOO_MANY_EVENTS, Rejection
 from runfold.fold.projection import project
 from runfold.fold.record import StoredRecord
-from runfold.fold.rules import COMPATIBLE, DEFAULT_RULES, Rules
+from runfold.fold.rules import DEFAULT_RULES, Rules
 from runfold.fold.state import RunState, decode_state
 from runfold.fold.usage import Booking, BucketKey, differences
 from runfold.log.port import LogSource
-from runfold.replay.run_range import RefoldRefused, RunRange, check_fold, find_ranges, set_aside_of
+from runfold.replay.run_range import RefoldRefused, RunRange, bind, check_fold, find_ranges, set_aside_of
 from runfold.store.port import DoorChange, StalePosition, Store, StoreIdentity
 from runfold_schemas.codec import decode_lean
+from runfold_schemas.events import Event
 
 ATTEMPTS: Final = 10
 _DECIDED: Final = {SECOND_CREATED, TOO_MANY_EVENTS, SET_ASIDE}
@@ -112,20 +113,7 @@ async def carry_out(store: Store, plan: RetryPlan) -> None:
 
     Raises StalePosition where the run changed since it was planned (plan again), StoreRefused as :meth:`Store.bind` does.
     """
-    owner = plan.owner
-    assert owner.cluster_id is not None
-    assert owner.topic is not None
-    assert owner.partitions is not None
-    assert owner.fold_version is not None
-    assert owner.settings_hash is not None
-    await store.bind(
-        cluster_id=owner.cluster_id,
-        topic=owner.topic,
-        partitions=owner.partitions,
-        fold_version=owner.fold_version,
-        compatible=COMPATIBLE,
-        settings_hash=owner.settings_hash,
-    )
+    await bind(store, plan.owner)
     for part in plan.parts:
         await store.write_through_door(part.change)
 
@@ -161,15 +149,26 @@ def run_to_retry(letter: Letter) -> str:
 
 def readable(letters: Iterable[Letter], *, rules: Rules = DEFAULT_RULES, decode: Decode = decode_lean) -> list[Letter]:
     """Those letters that today's code reads as events, and that would not be letters therefore."""
-    return [
-        letter
-        for letter in letters
-        if letter.reason not in _DECIDED and not isinstance(admit(_record_of(letter), rules, decode), Rejection)
-    ]
+    return [letter for letter in letters if not isinstance(_judged(letter, rules, decode), Rejection)]
 
 
-def _record_of(letter: Letter) -> StoredRecord:
-    return StoredRecord(letter.offset, letter.timestamp, letter.key, letter.value, letter.headers)
+def outdated(letters: Iterable[Letter], *, rules: Rules = DEFAULT_RULES, decode: Decode = decode_lean) -> list[Letter]:
+    """Those letters that today's code judges otherwise: the readable ones, and those it rejects in other words.
+
+    A retry of their runs brings both up to date. Only the readable ones change more than what is said of the letter.
+    """
+    return [letter for letter in letters if not _same(letter, _judged(letter, rules, decode))]
+
+
+def _same(letter: Letter, judged: Event | Rejection) -> bool:
+    return isinstance(judged, Rejection) and (judged.reason, judged.detail) == (letter.reason, letter.detail)
+
+
+def _judged(letter: Letter, rules: Rules, decode: Decode) -> Event | Rejection:
+    """What admission makes of the letter's record today. What was no matter of reading stays as it was decided."""
+    if letter.reason in _DECIDED:
+        return Rejection(reason=letter.reason, detail=letter.detail)
+    return admit(StoredRecord(letter.offset, letter.timestamp, letter.key, letter.value, letter.headers), rules, decode)
 
 
 def _planned(part: RunRange, changes: Changes) -> RetryPart:

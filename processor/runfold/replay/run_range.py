@@ -17,7 +17,7 @@ from runfold.fold.rules import COMPATIBLE, FOLD_VERSION, Rules
 from runfold.fold.state import RunState, decode_state
 from runfold.log.port import LogSource
 from runfold.store.identity import check_owner
-from runfold.store.port import Note, Store, StoredRun, StoreIdentity, StoreRefused
+from runfold.store.port import REBUILD, Note, Store, StoredRun, StoreIdentity, StoreRefused
 from runfold_schemas.codec import UNREADABLE
 
 
@@ -47,6 +47,23 @@ async def own_identity(source: LogSource, rules: Rules) -> StoreIdentity:
         partitions=await source.partitions(),
         fold_version=FOLD_VERSION,
         settings_hash=rules.settings_hash,
+    )
+
+
+async def bind(store: Store, owner: StoreIdentity) -> None:
+    """Tie a fresh store to the log and fold of ``owner``, or check that it is theirs. Raises StoreRefused otherwise."""
+    assert owner.cluster_id is not None
+    assert owner.topic is not None
+    assert owner.partitions is not None
+    assert owner.fold_version is not None
+    assert owner.settings_hash is not None
+    await store.bind(
+        cluster_id=owner.cluster_id,
+        topic=owner.topic,
+        partitions=owner.partitions,
+        fold_version=owner.fold_version,
+        compatible=COMPATIBLE,
+        settings_hash=owner.settings_hash,
     )
 
 
@@ -128,7 +145,7 @@ def _state_of(row: StoredRun) -> RunState:
     except UNREADABLE as error:
         raise RefoldRefused(
             f"the row of run {row.run_id} in partition {row.partition} is damaged ({error}): what it had added to usage "
-            "cannot be told any more; build the store anew with `runfold replay rebuild`"
+            f"cannot be told any more; {REBUILD}"
         ) from error
     return state
 

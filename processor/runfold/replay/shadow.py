@@ -14,9 +14,9 @@ from runfold.fold.admit import Decode
 from runfold.fold.batch import PartitionFold
 from runfold.fold.changes import Changes, PositionChange
 from runfold.fold.record import Record
-from runfold.fold.rules import COMPATIBLE, Rules
+from runfold.fold.rules import Rules
 from runfold.log.port import LogSource
-from runfold.store.port import Lease, Store, StoreIdentity
+from runfold.store.port import Lease, Store
 
 Progress = Callable[[int, int], None]
 """Told how many records are done, of how many; offsets stand for records."""
@@ -29,7 +29,7 @@ _LEASE: Final = 7 * 86_400.0
 
 
 class Shadow:
-    """Folds ``source`` into ``store``, which is fresh, open and its own. ``positions`` says how far it has come.
+    """Folds ``source`` into ``store``, which is fresh, open, bound and its own. ``positions`` says how far it has come.
 
     ``set_aside`` holds per partition the offsets that people set aside. ``last_offsets`` are those of the last records.
     ``done`` counts the offsets that were folded.
@@ -52,22 +52,6 @@ class Shadow:
         self._leases: dict[int, Lease] = {}
         self._progress = progress
         self.done = self._total = 0
-
-    async def bind(self, owner: StoreIdentity) -> None:
-        """Tie the store to its log and fold, as ``owner`` names them."""
-        assert owner.cluster_id is not None
-        assert owner.topic is not None
-        assert owner.partitions is not None
-        assert owner.fold_version is not None
-        assert owner.settings_hash is not None
-        await self.store.bind(
-            cluster_id=owner.cluster_id,
-            topic=owner.topic,
-            partitions=owner.partitions,
-            fold_version=owner.fold_version,
-            compatible=COMPATIBLE,
-            settings_hash=owner.settings_hash,
-        )
 
     async def begin(self, starts: Mapping[int, int]) -> None:
         """Begin these partitions where they are said to start; those that were begun before stay where they are."""

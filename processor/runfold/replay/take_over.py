@@ -18,6 +18,7 @@ from runfold.fold.state import RunState, decode_state
 from runfold.fold.usage import SUMS, Booking, BucketKey, Dimensions
 from runfold.replay.run_range import every_letter
 from runfold.replay.shadow import Shadow
+from runfold.store.digest import in_chunks
 from runfold.store.port import JOURNAL_COLUMNS, LETTER_COLUMNS, RUN_COLUMNS, DoorChange, Row, StoreSnapshot
 from runfold.store.rows import decode_headers
 from runfold_schemas.codec import UNREADABLE
@@ -25,6 +26,8 @@ from runfold_schemas.codec import UNREADABLE
 T = TypeVar("T")
 RunKey = tuple[int, str]
 """(partition, run_id)."""
+Place = tuple[int, int]
+"""(partition, offset)."""
 
 _CHUNK: Final = 1_000
 
@@ -48,6 +51,34 @@ class Spared(Struct, frozen=True, kw_only=True):
         return letter.offset < self.begins.get(partition, 0) or (partition, letter.run_id) in taken
 
 
+class WithoutLetters(Struct, frozen=True, kw_only=True):
+    """A snapshot with some letters left out, by (partition, offset): those of no run, which nothing can take over."""
+
+    whole: StoreSnapshot
+    left_out: AbstractSet[Place]
+
+    async def positions(self) -> dict[int, int]:
+        return await self.whole.positions()
+
+    def runs(self, partition: int) -> Iterator[Row]:
+        return self.whole.runs(partition)
+
+    def scan_runs(self) -> Iterator[tuple[int, Row]]:
+        return self.whole.scan_runs()
+
+    def letters(self, partition: int) -> Iterator[Row]:
+        return (row for row in self.whole.letters(partition) if (partition, row[0]) not in self.left_out)
+
+    def journal(self, partition: int) -> Iterator[Row]:
+        return self.whole.journal(partition)
+
+    def usage(self) -> Iterator[Row]:
+        return self.whole.usage()
+
+    async def close(self) -> None:
+        await self.whole.close()
+
+
 async def take_over(snapshot: StoreSnapshot, shadow: Shadow, spared: Spared) -> int:
     """Put the spared runs into the shadow as the snapshot has them, in place of what was folded; returns how many.
 
@@ -60,7 +91,11 @@ async def take_over(snapshot: StoreSnapshot, shadow: Shadow, spared: Spared) -> 
     for partition, run_id in spared.runs:
         await _take_out(shadow, partition, run_id)
     await shadow.claim()
-    for rows in _chunks(_spared_rows(snapshot, spared)):
+    async for chunk in in_chunks(snapshot.scan_runs()):
+        told = ((partition, _run_columns(row)) for partition, row in chunk)
+        rows = [(partition, row) for partition, row in told if spared.takes_run(partition, row)]
+        if not rows:
+            continue
         keys = [(partition, row["run_id"]) for partition, row in rows]
         taken.update(key for key in keys if key in noted)
         await _take_out_known(shadow, [key for key in keys if key not in spared.runs], taken)
@@ -83,7 +118,10 @@ def letters_of(snapshot: StoreSnapshot, partition: int) -> Iterator[Letter]:
     """The partition's letters in a snapshot."""
     for row in snapshot.letters(partition):
         told: dict[str, Any] = dict(zip(LETTER_COLUMNS, row, strict=True))
-        told["headers"] = decode_headers(told["headers"])
+        try:
+            told["headers"] = decode_headers(told["headers"])
+        except UNREADABLE:  # damaged: found where the rows are compared
+            told["headers"] = ()
         yield Letter(partition=partition, **told)
 
 
@@ -107,13 +145,6 @@ def _journal_of(snapshot: StoreSnapshot, partition: int) -> Iterator[JournalEntr
             bucket=BucketKey(told["minute"], _dimensions(told), told["status"]),
             sums=tuple(told[name] for name in SUMS),
         )
-
-
-def _spared_rows(snapshot: StoreSnapshot, spared: Spared) -> Iterator[tuple[int, dict[str, Any]]]:
-    for partition, row in snapshot.scan_runs():
-        told: dict[str, Any] = _run_columns(row)
-        if spared.takes_run(partition, told):
-            yield partition, told
 
 
 def _run_columns(row: Row) -> dict[str, Any]:

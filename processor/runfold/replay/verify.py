@@ -18,12 +18,12 @@ from runfold.fold.admit import Decode
 from runfold.fold.rules import Rules
 from runfold.log.port import LogSource, Range
 from runfold.replay.differences import Finding, findings
-from runfold.replay.refold import readable
-from runfold.replay.run_range import check_fold, set_aside_of
+from runfold.replay.refold import outdated
+from runfold.replay.run_range import bind, check_fold, set_aside_of
 from runfold.replay.shadow import BATCH_RECORDS, Progress, Shadow
-from runfold.replay.take_over import RunKey, Spared, letters_of, take_over
+from runfold.replay.take_over import Place, RunKey, Spared, WithoutLetters, letters_of, take_over
 from runfold.store.digest import StoreDigest, digest, in_chunks
-from runfold.store.port import Store, StoreRefused, StoreSnapshot, StoreUnreachable
+from runfold.store.port import REBUILD, Store, StoreRefused, StoreSnapshot, StoreUnreachable
 from runfold.store.sqlite import SqliteStore
 from runfold_schemas.codec import decode_lean
 
@@ -34,9 +34,10 @@ _ROUNDS: Final = 3
 class Verification(Struct, frozen=True, kw_only=True):
     """The answer. ``stored`` and ``recomputed`` are the digests at ``positions``; without ``findings`` they are equal.
 
-    ``superseded`` are runs, as (partition, run_id), with dead letters that today's code could read: the store is as older
-    code had to leave it, and `dead-letters retry --readable` folds them again. ``unverifiable`` counts the runs whose first
-    records the log no longer has. Neither kind was compared. ``records`` counts the offsets that were folded.
+    ``superseded`` are runs, as (partition, run_id), with dead letters that today's code reads, or rejects in other words:
+    the store is as older code had to leave it, and `dead-letters retry --readable` folds them again. ``superseded_letters``
+    counts such letters of no run, which only a rebuild brings up to date. ``unverifiable`` counts the runs whose first
+    records the log no longer has. None of them was compared. ``records`` counts the offsets that were folded.
     """
 
     positions: dict[int, int]
@@ -44,6 +45,7 @@ class Verification(Struct, frozen=True, kw_only=True):
     recomputed: StoreDigest
     findings: list[Finding]
     superseded: list[RunKey]
+    superseded_letters: int
     unverifiable: int
     records: int
 
@@ -73,7 +75,7 @@ async def verify(
     set_aside = set_aside_of(await store.notes())
     async with _fresh_store(workspace) as beside:
         shadow = Shadow(source, beside, rules=rules, decode=decode, set_aside=set_aside, progress=progress)
-        await shadow.bind(owner)
+        await bind(beside, owner)
         lost = await _follow(source, store, shadow)
         snapshot = await store.snapshot()
         try:
@@ -132,7 +134,7 @@ def _check_reached(partition: int, position: int, held: Range) -> None:
         raise StoreRefused(
             f"the store stands at position {position} of partition {partition}, and the log ends at {held.end}: this is not "
             "the log it was folded from, or the position was tampered with; name the store's own log in RUNFOLD_LOG, or "
-            "build the store anew with `runfold replay rebuild`"
+            f"{REBUILD}"
         )
 
 
@@ -141,37 +143,38 @@ async def _compare(
 ) -> Verification:
     stored = await digest(snapshot)
     unverifiable = await take_over(snapshot, shadow, Spared(begins=lost)) if lost else 0
-    recomputed = await _digest_of(shadow.store)
-    superseded: set[RunKey] = set()
-    if stored != recomputed:
-        superseded = await _superseded(snapshot, rules, decode)
-        if superseded:
-            await take_over(snapshot, shadow, Spared(runs=superseded))
-            recomputed = await _digest_of(shadow.store)
-    return Verification(
-        positions=await snapshot.positions(),
-        stored=stored,
-        recomputed=recomputed,
-        findings=await findings(snapshot, shadow, stored=stored, recomputed=recomputed),
-        superseded=sorted(superseded),
-        unverifiable=unverifiable,
-        records=shadow.done,
-    )
-
-
-async def _digest_of(store: Store) -> StoreDigest:
-    snapshot = await store.snapshot()
+    beside = await shadow.store.snapshot()
     try:
-        return await digest(snapshot)
+        recomputed = await digest(beside)
+        superseded, letters = set[RunKey](), set[Place]()
+        if stored != recomputed and (outdated_letters := await _outdated(snapshot, rules, decode)):
+            superseded = {key for key in outdated_letters.values() if key is not None}
+            letters = {place for place, key in outdated_letters.items() if key is None}
+            await beside.close()
+            await take_over(snapshot, shadow, Spared(runs=superseded))
+            snapshot = WithoutLetters(whole=snapshot, left_out=letters)
+            beside = WithoutLetters(whole=await shadow.store.snapshot(), left_out=letters)
+            stored, recomputed = await digest(snapshot), await digest(beside)
+        return Verification(
+            positions=await snapshot.positions(),
+            stored=stored,
+            recomputed=recomputed,
+            findings=await findings(snapshot, beside, shadow.last_offsets, stored=stored, recomputed=recomputed),
+            superseded=sorted(superseded),
+            superseded_letters=len(letters),
+            unverifiable=unverifiable,
+            records=shadow.done,
+        )
     finally:
-        await snapshot.close()
+        await beside.close()
 
 
-async def _superseded(snapshot: StoreSnapshot, rules: Rules, decode: Decode) -> set[RunKey]:
-    """The runs with letters that today's code could read."""
-    found: set[RunKey] = set()
+async def _outdated(snapshot: StoreSnapshot, rules: Rules, decode: Decode) -> dict[Place, RunKey | None]:
+    """Where the letters stand that today's code judges otherwise, and the run of each, if it has one."""
+    found: dict[Place, RunKey | None] = {}
     for partition in await snapshot.positions():
         async for letters in in_chunks(letters_of(snapshot, partition)):
-            now = readable(letters, rules=rules, decode=decode)
-            found |= {(partition, letter.run_id) for letter in now if letter.run_id is not None}
+            for letter in outdated(letters, rules=rules, decode=decode):
+                run_id = letter.run_id
+                found[partition, letter.offset] = None if run_id is None else (partition, run_id)
     return found

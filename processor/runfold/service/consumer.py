@@ -73,7 +73,7 @@ class Consumer:
             return
         self._fetching = None
         batch = fetching.result()
-        if batch.records:
+        if batch.size:
             self._fetching = self._begin_fetch()
             await self._fold_and_commit(batch)
 
@@ -121,15 +121,15 @@ class Consumer:
         times.append(loop.time())
         handles = await self._store.apply(changes, self._ownership.leases)
         times.append(loop.time())
-        for partition in batch.records:
+        for partition, following in batch.positions.items():
             self._folds[partition].settle(handles)
-            self._positions[partition] = batch.positions[partition]
+            self._positions[partition] = following
         self._ownership.folded(changes.positions)
         self._logger.info("batch_committed", **canonical_line(batch, changes, times))
 
     def _fold(self, batch: Batch) -> Changes:
         changes = Changes()
-        for partition, records in batch.records.items():
-            expected, following = self._positions[partition], batch.positions[partition]
+        for partition, following in batch.positions.items():
+            records, expected = batch.records.pop(partition), self._positions[partition]
             self._folds[partition].fold(records, next_position=following, expected=expected, changes=changes)
         return changes

@@ -11,11 +11,17 @@ from runfold.service.options import Options
 
 
 class Batch(NamedTuple):
-    """What one fetch gave: records by partition, the position after them, and how long it took (seconds)."""
+    """What one fetch gave: records by partition, the position after them, and how long it took (seconds).
+
+    ``size`` is the number of records, ``newest`` the latest time of publishing among them, in Unix milliseconds (-1:
+    unknown). They stand here because records are let go as they are folded, when the next batch is in memory already.
+    """
 
     records: dict[int, list[Record]]
     positions: dict[int, int]
     seconds: float
+    size: int
+    newest: int
 
 
 async def fetch(source: LogSource, options: Options) -> Batch:
@@ -38,7 +44,9 @@ async def fetch(source: LogSource, options: Options) -> Batch:
         if not got or wait <= 0:
             break
     # No await between the last fetch and here: the positions are those after exactly these records.
-    return Batch(records, {which: source.position(which) for which in records}, loop.time() - begun)
+    positions = {which: source.position(which) for which in records}
+    newest = max((of[-1].timestamp for of in records.values()), default=-1)
+    return Batch(records, positions, loop.time() - begun, count, newest)
 
 
 async def dismiss(fetching: asyncio.Task[Batch]) -> None:

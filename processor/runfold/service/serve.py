@@ -19,7 +19,7 @@ from runfold.service.ownership import Ownership
 from runfold.store.port import Store, StoreError
 from runfold.telemetry import Logger, get_logger
 
-CLOSING_SECONDS = 2.0
+CLOSING_SECONDS = 1.0
 """Bound of each step of closing: giving back the partitions, closing the log, closing the store."""
 
 

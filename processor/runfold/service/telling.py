@@ -21,11 +21,10 @@ def canonical_line(batch: Batch, changes: Changes, times: Sequence[float]) -> di
     outcomes: Counter[str] = Counter()
     for counts in changes.tally.values():
         outcomes.update(counts)
-    newest = max(records[-1].timestamp for records in batch.records.values())
     return {
-        "records": sum(map(len, batch.records.values())),
-        "partitions": sorted(batch.records),
-        "positions": [batch.positions[which] for which in sorted(batch.records)],
+        "records": batch.size,
+        "partitions": sorted(batch.positions),
+        "positions": [batch.positions[which] for which in sorted(batch.positions)],
         "runs": len(changes.runs),
         "usage_rows": len(changes.usage),
         "letters": len(changes.letters),
@@ -34,5 +33,5 @@ def canonical_line(batch: Batch, changes: Changes, times: Sequence[float]) -> di
         "load_ms": load,
         "fold_ms": fold,
         "commit_ms": commit,
-        "age_ms": max(0, int(time.time() * 1000) - newest) if newest >= 0 else None,
+        "age_ms": max(0, int(time.time() * 1000) - batch.newest) if batch.newest >= 0 else None,
     }

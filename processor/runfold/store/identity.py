@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from runfold.store.port import StoreIdentity, StoreRefused
-
-_REBUILD = "build a new store beside this one with `runfold replay rebuild`, compare, and switch"
+from runfold.store.port import REBUILD, StoreIdentity, StoreRefused
 
 
 def check_owner(store: StoreIdentity, owner: StoreIdentity, *, compatible: Sequence[int]) -> None:
@@ -24,14 +22,14 @@ def check_owner(store: StoreIdentity, owner: StoreIdentity, *, compatible: Seque
     if store.partitions != owner.partitions:
         raise StoreRefused(
             f"this store was begun with {store.partitions} partitions, the log {owner.topic} has {owner.partitions}: "
-            f"runs would be split over two partitions; {_REBUILD}"
+            f"runs would be split over two partitions; {REBUILD}"
         )
     if store.fold_version not in (owner.fold_version, *compatible):
         raise StoreRefused(
-            f"this store was written by fold version {store.fold_version}, this is {owner.fold_version}: {_REBUILD}"
+            f"this store was written by fold version {store.fold_version}, this is {owner.fold_version}: {REBUILD}"
         )
     if store.settings_hash != owner.settings_hash:
         raise StoreRefused(
             f"this store was written with other settings of the fold ({store.settings_hash}, now {owner.settings_hash}): "
-            f"restore them, or {_REBUILD}"
+            f"restore them, or {REBUILD}"
         )

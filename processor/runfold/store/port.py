@@ -17,6 +17,9 @@ from msgspec import Struct
 from runfold.fold.changes import Changes, Letter
 from runfold.fold.usage import SUMS, BucketKey, Dimensions
 
+REBUILD = "build a new store from the log: name a new file in RUNFOLD_STORE and start `runfold serve`"
+"""The remedy where a store cannot be gone on with: the log has everything."""
+
 
 class StoreError(Exception):
     """Something about the store that a person has to act on; the message names the setting and the remedy."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, TypeVar
 from urllib.parse import quote
 
+from runfold.store.port import StoreUnreachable
 from runfold.store.sqlite_errors import translated
 
 P = ParamSpec("P")
@@ -93,6 +94,8 @@ class Lane:
         await self._on_thread(self._open)
 
     def _open(self) -> None:
+        if not self._write and not self._path.exists():
+            raise StoreUnreachable(f"there is no store {self._path} (RUNFOLD_STORE) yet: `runfold serve` makes it")
         with translated(self._path):
             self._db = connect(self._path, write=self._write, factory=self._factory)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from runfold.store.port import StoreError, StoreRefused, StoreUnreachable
+from runfold.store.port import REBUILD, StoreError, StoreRefused, StoreUnreachable
 
 _UNREACHABLE = {
     sqlite3.SQLITE_FULL: "the disk or the quota is full; make room and start again, nothing was half written",
@@ -27,7 +27,7 @@ _UNREACHABLE = {
 }
 _REFUSED = {
     sqlite3.SQLITE_NOTADB: "it is no SQLite database; name another file",
-    sqlite3.SQLITE_CORRUPT: "it is damaged; build it anew from the log with `runfold replay rebuild`",
+    sqlite3.SQLITE_CORRUPT: f"it is damaged; {REBUILD}",
     sqlite3.SQLITE_SCHEMA: "its tables changed under this process; start again",
 }
 _BUGS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.NotSupportedError)

@@ -65,6 +65,8 @@ def test_help_imports_no_adapter():
         ("runs", "get"),
         ("runs", "list", "--stats", "queued"),
         ("runs", "list", "--status", "done"),
+        ("runs", "list", "--limit", "-1"),
+        ("status", "--watch", "--every", "0"),
         ("publish", "--unknown"),
         ("publish", "--rate", "fast"),
         ("usage", "--from", "yesterday"),

@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from runfold.cli import exits
 from runfold.cli.app import app
+from runfold.cli.serve import _interrupt
 from runfold.config import ConfigError
 from runfold.log.checking import InvalidEvent
 from runfold.log.port import LogError, LogMissing, LogUnreachable, RangeLost
@@ -65,11 +71,39 @@ def test_a_bug_keeps_its_traceback(cli, failing):
         cli("config")
 
 
-def test_a_group_with_a_bug_inside_tells_what_can_be_acted_on(cli, failing):
-    """Where several things failed at once, what people can act on is told."""
+def test_of_several_errors_the_first_is_told(cli, failing):
+    """Where several things failed at once, the first of them is told."""
     failing(ExceptionGroup("several", [StoreUnreachable("the disk is full"), StoreRefused("other")]))
     answer = cli("config")
     assert (answer.code, answer.err) == (3, "runfold: the disk is full\n")
+
+
+def test_a_bug_among_several_errors_keeps_its_traceback(cli, failing):
+    """A bug is not hidden behind an expected error that came with it."""
+    failing(ExceptionGroup("several", [StoreUnreachable("the disk is full"), ZeroDivisionError()]))
+    with pytest.raises(ExceptionGroup):
+        cli("config")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_an_answer_that_cannot_be_written_is_unreachable():
+    """Where the disk has no room for the answer the command says so, once."""
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "runfold", "config"], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert (done.returncode, done.stderr) == (3, b"runfold: [Errno 28] No space left on device\n")
+
+
+def test_a_second_interrupt_leaves_at_once(monkeypatch):
+    """Ctrl-C asks serve to stop; a second one ends the process with 130."""
+    left = []
+    monkeypatch.setattr("os._exit", left.append)
+    stop = asyncio.Event()
+    _interrupt(stop)
+    assert (stop.is_set(), left) == (True, [])
+    _interrupt(stop)
+    assert left == [130]
 
 
 def test_an_interrupted_import_leaves_no_trace(monkeypatch):

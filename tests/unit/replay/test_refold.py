@@ -10,7 +10,7 @@ from runfold.fold.changes import Changes, PositionChange
 from runfold.fold.rules import Rules
 from runfold.log.port import Message
 from runfold.log.sqlite import SqliteSink, SqliteSource
-from runfold.replay.refold import ATTEMPTS, carry_out, plan_retry, readable, refold, retry, run_to_retry
+from runfold.replay.refold import ATTEMPTS, carry_out, outdated, plan_retry, readable, refold, retry, run_to_retry
 from runfold.replay.run_range import RefoldRefused, find_ranges
 from runfold.store.port import Note, StalePosition, StoreRefused
 from runfold.store.sqlite import SqliteStore
@@ -220,7 +220,7 @@ async def test_a_damaged_row_is_refused(served):
     """What a damaged row had added to usage is unknown, so it is not refolded; the remedy is named."""
     body = (await served.store.find_run("run_0"))[0].body
     served.spoil("update run set body = ? where run_id = 'run_0'", body[:40])
-    with pytest.raises(RefoldRefused, match="replay rebuild"):
+    with pytest.raises(RefoldRefused, match="build a new store"):
         await plan_retry(served.source, served.store, served.rules, run_id="run_0")
 
 
@@ -262,6 +262,16 @@ async def test_readable_letters_are_those_that_could_be_events_today(world):
     letters = await world.store.letters()
     assert [letter.reason for letter in readable(letters)] == ["unknown_type"]
     assert readable(letters, decode=OLD_CODE) == []
+
+
+async def test_letters_that_are_rejected_in_other_words_are_outdated(world):
+    """A letter whose reason is another one today is outdated, though nothing more can be read of it."""
+    told = life(RUNS[0])
+    await world.publish(*told[:2], Message(b"another", encode(told[2])), Message(b"another", b"broken"))
+    await world.serve(decode=OLD_CODE)
+    letters = await world.store.letters()
+    assert [letter.reason for letter in outdated(letters)] == ["unknown_type"]
+    assert readable(letters) == outdated(letters, decode=OLD_CODE) == []
 
 
 async def test_a_contradicting_created_is_not_readable(world):

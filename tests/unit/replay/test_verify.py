@@ -16,6 +16,7 @@ from runfold.log.sqlite import SqliteSink, SqliteSource
 from runfold.replay.refold import retry
 from runfold.replay.verify import verify
 from runfold.store.port import Note, StoreRefused, StoreUnreachable
+from runfold_schemas import encode
 
 RUNS = run_ids(8)
 
@@ -112,11 +113,11 @@ async def test_a_row_that_points_elsewhere_is_found(served, column):
 
 async def test_one_token_of_usage_is_found(served):
     """A usage row that is off by one is named with its bucket and column."""
-    (bucket,) = [row.bucket for row in await served.store.usage() if row.sums[2] == 4]
-    served.spoil("update usage set prompt_tokens = 5 where minute = ? and prompt_tokens = 4", bucket.minute)
+    row = (await served.store.usage())[1]
+    served.spoil("update usage set prompt_tokens = prompt_tokens + 1 where minute = ?", row.bucket.minute)
     finding = await only_finding(served, table="usage")
-    assert (finding.field, finding.stored, finding.recomputed) == ("prompt_tokens", 5, 4)
-    assert finding.key == (bucket.minute, *bucket.dimensions, bucket.status)
+    assert (finding.field, finding.stored, finding.recomputed) == ("prompt_tokens", row.sums[2] + 1, row.sums[2])
+    assert finding.key == (row.bucket.minute, *row.bucket.dimensions, row.bucket.status)
 
 
 async def test_a_missing_run_is_found(served):
@@ -143,6 +144,12 @@ async def test_a_missing_letter_is_found(served):
     served.spoil("delete from letter")
     finding = await only_finding(served, table="letter")
     assert (finding.partition, finding.key) == (letter.partition, letter.offset)
+
+
+async def test_damaged_headers_of_a_letter_are_found(served):
+    """Bytes that are no headers are a difference, and no crash."""
+    served.spoil("update letter set headers = x'c1'")
+    assert (await only_finding(served, table="letter")).field == "headers"
 
 
 async def test_a_changed_journal_row_is_found(served):
@@ -217,6 +224,14 @@ async def test_a_fault_beside_superseded_runs_is_found(world):
     found = await verified(world)
     assert [(finding.key, finding.field) for finding in found.findings] == [(RUNS[1], "flags")]
     assert len(found.superseded) == 1
+
+
+async def test_a_letter_of_no_run_is_superseded_alone(world):
+    """A letter without a run, that is rejected in other words today, is counted and is no difference."""
+    await world.publish(*life(RUNS[0])[:2], Message(b"", encode(life(RUNS[0])[2])))
+    await world.serve(decode=OLD_CODE)
+    found = await verified(world)
+    assert (found.identical, found.findings, found.superseded, found.superseded_letters) == (True, [], [], 1)
 
 
 async def test_after_the_retry_nothing_is_superseded(world):
