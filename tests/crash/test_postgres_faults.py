@@ -304,6 +304,26 @@ async def test_a_worker_frozen_in_its_copy_is_not_waited_for(
     assert (await direct.count_runs())["in_progress"] == 5
 
 
+async def test_an_owner_ends_its_own_lost_connection(
+    opened: Open, proxy: Proxy, direct: PostgresStore, postgres_url: str
+) -> None:
+    """Where the server still waits, locks held, for a client that is gone, the same owner has its partitions back at once."""
+    store = await opened(proxy.url)
+    leases = await claim(store)
+    await store.apply(batch(0), leases)
+    store._write()._patience = 0.3
+    proxy.deserting, proxy.cut_at = True, proxy.requests + 3  # in the middle of the transaction
+    proxy.cut = lambda: setattr(proxy, "swallowing", True)  # type: ignore[method-assign]
+    with pytest.raises(StoreUnreachable):
+        await store.apply(batch(1), leases)
+    proxy.cut_at, proxy.swallowing = 0, False
+    store._write()._patience = 10
+    begun = asyncio.get_running_loop().time()
+    assert set(await claim(store)) == {0, 1}
+    assert asyncio.get_running_loop().time() - begun < 5  # far less than the server's own patience
+    del proxy.cut
+
+
 async def test_a_claim_leaves_locked_rows_to_the_living(direct: PostgresStore, admin: Any, postgres_url: str) -> None:
     """A foreign transaction that is younger than the bound is not ended; the other partitions are taken."""
     await claim(direct, lease=-1)

@@ -19,14 +19,15 @@ class Proxy:
 
     ``cut_at`` is the number of the request that breaks the network, 0 for none; ``afterwards`` lets that request reach the
     server, and its answer come as far as here, before everything is cut. ``refusing`` takes no new connections;
-    ``swallowing`` lets nothing through, neither way, and tells nobody.
+    ``swallowing`` lets nothing through, neither way, and tells nobody; ``deserting`` leaves the server waiting for a client
+    that is gone.
     """
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self._parts, self._server = parts, (parts.hostname, parts.port or 5432)
         self.requests = self.cut_at = self.attempts = 0
-        self.afterwards = self.refusing = self.swallowing = False
+        self.afterwards = self.refusing = self.swallowing = self.deserting = False
         self._serving: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -68,6 +69,8 @@ class Proxy:
             await self._forward(reader, to_server, answered)
         answers.cancel()
         await asyncio.gather(answers, return_exceptions=True)
+        if self.deserting:
+            return
         self._writers -= ends
         for end in ends:
             end.close()

@@ -5,7 +5,8 @@ lease may safely run out under a working owner. Their clock is the server's.
 
 An owner that was stopped inside its transaction keeps its rows locked for as long as it stands, and in the middle of a COPY
 no timeout of the server ends it. So a lease names the backend that writes for its owner, and a successor who waits in vain
-ends it. Behind a pooler no backend belongs to anybody: there, that is left to whoever stopped the process.
+ends it, as an owner does whose own connection was lost while the server still waits on it. Behind a pooler no backend
+belongs to anybody: there, that is left to whoever stopped the process.
 """
 
 from __future__ import annotations
@@ -51,8 +52,9 @@ _RELEASE: Final = f"""{_HELD} update position set owner = null, lease_until = 0,
     from held where position.partition = held.partition"""
 _END_FROZEN: Final = f"""select distinct pg_terminate_backend(a.pid, 2000) from position as p
     join pg_stat_activity as a on a.pid = p.backend and a.backend_start = p.backend_since
-    where p.partition = any($1::integer[]) and p.lease_until <= {NOW} and a.pid <> pg_backend_pid()
-        and a.xact_start < clock_timestamp() - make_interval(secs => $2)"""
+    where p.partition = any($1::integer[]) and a.pid <> pg_backend_pid() and a.xact_start is not null
+        and (p.owner = $2
+            or p.lease_until <= {NOW} and a.xact_start < clock_timestamp() - make_interval(secs => $3))"""
 _IDENTITY: Final = """select schema_version, cluster_id, topic, partitions, fold_version, settings_hash,
     (select n from generation as g where (g.fold_version, g.settings_hash) = (meta.fold_version, meta.settings_hash)) as n
     from meta"""
@@ -70,7 +72,7 @@ async def claim(
             rows = await _claim(session, owner, wanted, lease_ms=lease_ms)
     except LockNotAvailableError:
         async with session.glancing():
-            await session.connection.fetch(_END_FROZEN, wanted, takeover)
+            await session.connection.fetch(_END_FROZEN, wanted, owner, takeover)
         async with session.writing():
             rows = await _claim(session, owner, wanted, lease_ms=lease_ms, waiting="skip locked")
     return {row[0]: _lease(row) for row in rows}
