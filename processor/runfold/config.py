@@ -128,10 +128,10 @@ SETTINGS = (
         "batch_records",
         "RUNFOLD_BATCH_RECORDS",
         _count(1, 1_000_000),
-        "20000",
+        "40000",
         "most records folded in one transaction",
     ),
-    Setting("batch_bytes", "RUNFOLD_BATCH_BYTES", _count(1, 2**31), "32000000", "most bytes of them"),
+    Setting("batch_bytes", "RUNFOLD_BATCH_BYTES", _count(1, 2**31), "16000000", "most bytes of them"),
     Setting("batch_linger", "RUNFOLD_BATCH_LINGER", _seconds(0, 60), "0.002", "seconds a batch waits for more records"),
     Setting(
         "open_runs", "RUNFOLD_OPEN_RUNS", _count(100, 10_000_000), "20000", "open runs kept in memory, a partition"

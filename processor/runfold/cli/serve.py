@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from runfold import wiring
-from runfold.cli.exits import DONE, INTERRUPTED
+from runfold.cli.exits import DONE, INTERRUPTED, NO
 from runfold.cli.options import HERE, Places
 from runfold.config import Settings
 from runfold.service import serve as service
@@ -25,7 +26,11 @@ def serve(
 
     SIGTERM and Ctrl-C finish what is in hand and leave; a second Ctrl-C leaves at once, which loses nothing either.
     """
-    asyncio.run(_serve(places.settings(), until_end=until_end))
+    try:
+        asyncio.run(_serve(places.settings(), until_end=until_end))
+    except service.DrainExceeded as error:
+        print(f"runfold: {error}", file=sys.stderr, flush=True)  # noqa: T201 - nobody else will say it
+        os._exit(NO)  # a thread hangs in the log or the store, and Python would wait for it
     return DONE
 
 

@@ -30,7 +30,9 @@ class RangeLost(LogError):
 
     def __init__(self, *, partition: int, wanted: int, begin: int) -> None:
         super().__init__(
-            f"partition {partition}: offsets {wanted} to {begin - 1} are gone from the log, which now begins at {begin}"
+            f"partition {partition}: offsets {wanted} to {begin - 1} are gone from the log, which now begins at {begin}; "
+            "keep records longer than the service may be away (retention), and build a new store from what is left: name "
+            "a new file in RUNFOLD_STORE"
         )
         self.partition, self.wanted, self.begin = partition, wanted, begin
 

@@ -10,8 +10,8 @@ from runfold.config import Settings
 class Options(Struct, frozen=True, kw_only=True):
     """Bounds of one batch (records, bytes, seconds to wait for more), of memory, and of waiting. Times in seconds."""
 
-    batch_records: int = 20_000
-    batch_bytes: int = 32_000_000
+    batch_records: int = 40_000
+    batch_bytes: int = 16_000_000
     batch_linger: float = 0.002
     open_runs: int = 20_000
     drain: float = 10.0

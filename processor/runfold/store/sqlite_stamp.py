@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -27,6 +27,13 @@ class Stamp:
         """The key of these dimensions, in a transaction of the caller's, where they may get one only now."""
         number = self._keys.get(dimensions)
         return self._look_up(db, dimensions) if number is None else number
+
+    def keys(self, db: sqlite3.Connection, dimensions: Sequence[Dimensions]) -> list[int]:
+        """The keys of many dimensions, in their order; see :meth:`key`."""
+        return [
+            self._look_up(db, of) if number is None else number
+            for of, number in zip(dimensions, map(self._keys.get, dimensions), strict=True)
+        ]
 
     def _look_up(self, db: sqlite3.Connection, dimensions: Dimensions) -> int:
         row = db.execute(
