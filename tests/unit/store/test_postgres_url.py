@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from runfold.config import ConfigError, load_settings, without_password
@@ -67,3 +69,13 @@ def test_a_wrong_url_is_told_without_its_password() -> None:
     with pytest.raises(ConfigError, match=r"RUNFOLD_STORE.*postgresql://user@host") as told:
         load_settings(environment={"RUNFOLD_STORE": "mysql://ann:s3cret@db/runs"})
     assert "s3cret" not in str(told.value)
+
+
+def test_a_missing_driver_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extra, the setting says what to install; nobody else needs the driver."""
+    for name in [name for name in sys.modules if name.startswith("runfold.store.postgres")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr("runfold.store.postgres", raising=False)
+    monkeypatch.setitem(sys.modules, "asyncpg", None)
+    with pytest.raises(ConfigError, match=r"RUNFOLD_STORE.*asyncpg.*runfold\[postgres\]"):
+        open_store(load_settings(environment={"RUNFOLD_STORE": "postgresql://db/runs"}))
