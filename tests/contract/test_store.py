@@ -16,7 +16,7 @@ import pytest
 from runfold.fold.changes import Changes, JournalEntry, Letter, PositionChange, RunChange
 from runfold.fold.outcome import Flag
 from runfold.fold.usage import SUMS, BucketKey, Dimensions
-from runfold.store.digest import dump
+from runfold.store.digest import digest, dump
 from runfold.store.memory import MemoryStore
 from runfold.store.port import DoorChange, Lease, Note, RunFilter, StalePosition, Store, StoreRefused, UsageRow
 from runfold.store.sqlite import SqliteStore
@@ -376,6 +376,18 @@ async def test_usage_adds_up_by_bucket(store: Store, leases: dict[int, Lease]) -
     assert await store.usage() == both
     assert await store.usage(begin=7, end=8) == both[1:]
     assert await store.usage(end=7) == both[:1]
+
+
+async def test_sums_do_not_end_at_64_bits(store: Store, leases: dict[int, Lease]) -> None:
+    """A thousand runs may claim 2**53 tokens each, in one batch or in many, and be taken back again."""
+    for begin in range(3):
+        await store.apply(Changes(usage={bucket(): sums(2**63)}, positions=moves(begin=begin, end=begin + 1)), leases)
+    assert [row.sums for row in await store.usage()] == [tuple(sums(3 * 2**63))]
+    view = await store.snapshot()
+    assert (await digest(view)).usage
+    await view.close()
+    await store.apply(Changes(usage={bucket(): sums(-3 * 2**63)}, positions=moves(begin=3, end=4)), leases)
+    assert await store.usage() == []
 
 
 async def test_emptied_buckets_are_not_shown(store: Store, leases: dict[int, Lease]) -> None:

@@ -12,7 +12,7 @@ from operator import attrgetter
 
 from runfold.fold.admit import Decode, admit, run_of_key
 from runfold.fold.changes import Changes, JournalEntry, Letter, PositionChange, RunChange
-from runfold.fold.fast import begin, follow
+from runfold.fold.fast import hurry
 from runfold.fold.outcome import APPLIED, REJECTED, SET_ASIDE, Rejection, Verdict
 from runfold.fold.record import Record, hash_of_record
 from runfold.fold.rules import DEFAULT_RULES, Rules
@@ -25,7 +25,14 @@ from runfold_schemas.events import Event
 Watch = Callable[[Record, Event | None, RunState | None, Verdict], None]
 """Told of every record after it was folded, run by run: the record, its event, its run and the verdict."""
 
-_key_of = attrgetter("key")
+Held = tuple[int, bytes | None]
+"""A run in hand: its row's handle and body."""
+
+Runs = dict[bytes | None, list[Record]]
+"""Records by key."""
+
+_NOT_HELD: Held = (0, None)
+_offset_of = attrgetter("offset")
 
 
 class PartitionFold:
@@ -53,68 +60,79 @@ class PartitionFold:
         self._set_aside = set_aside or {}
         self._most_runs = most_runs
         self._watch = watch
-        self._bodies: dict[bytes | None, bytes] = {}
-        self._handles: dict[bytes | None, int] = {}
+        self._held: dict[bytes | None, Held] = {}
         self._touched: set[bytes | None] = set()
-        self._begun: list[str] = []
-        self._ended: list[bytes | None] = []
+        self._unsettled: list[RunChange] = []
+        self._sorted: tuple[Sequence[Record] | None, Runs] = (None, {})
 
-    def absent(self, records: Iterable[Record]) -> list[str]:
-        """The runs of these records that are not in hand."""
-        named = map(run_of_key, set(map(_key_of, records)) - self._bodies.keys())
+    def absent(self, records: Sequence[Record]) -> list[str]:
+        """The runs of these records that are not in hand. The same list may be given to ``fold``: leave it as it is."""
+        runs = _by_run(records)
+        self._sorted = records, runs  # sorting them by run is done once
+        named = map(run_of_key, runs.keys() - self._held.keys())
         return [run_id for run_id in named if run_id is not None]
 
     def take_in(self, rows: Iterable[tuple[str, int, bytes]]) -> None:
         """Take runs that the store has in hand: (run_id, handle, body)."""
         for run_id, handle, body in rows:
-            key = run_id.encode()
-            self._bodies[key] = body
-            self._handles[key] = handle
+            self._held[run_id.encode()] = handle, body
 
     def fold(self, records: Sequence[Record], *, next_position: int, expected: int, changes: Changes) -> None:
         """Fold records, adding to ``changes`` what the store has to write; each run's own records in their order.
 
         ``expected`` is the position that the store has now, ``next_position`` the one after these records.
         """
-        batch = Changes(usage=changes.usage)
-        tally = batch.tally[self.partition] = changes.tally[self.partition] = {}
-        quick = self._may_be_quick(records)
-        partition, bodies, handles = self.partition, self._bodies, self._handles
-        for key, of_run in _by_run(records).items():
-            body = bodies.get(key)
-            found = None if body is None else decode_state(body)
-            state = self._fold_run(found, of_run, batch, tally, quick=quick)
-            if state is None:
-                continue
-            row = row_of(partition, handles.get(key, 0), state)
-            if row.body == body:
-                continue  # nothing but dead letters came
-            changes.runs.append(row)
-            bodies[key] = row.body
-            self._touched.add(key)
-            if state.ended_at is not None:
-                self._ended.append(key)
-            elif body is None:
-                self._begun.append(state.run_id)
-        changes.letters += sorted(batch.letters, key=lambda letter: letter.offset)
-        changes.journal += sorted(batch.journal, key=lambda entry: entry.offset)
+        tally: dict[str, int] = {}
+        batch = Changes(runs=changes.runs, usage=changes.usage)
+        self._fold_runs(records, batch, tally)
+        changes.tally[self.partition] = tally
+        changes.letters += sorted(batch.letters, key=_offset_of)
+        changes.journal += sorted(batch.journal, key=_offset_of)
         if records:
             last = records[-1]
             move = PositionChange(expected, next_position, last.offset, hash_of_record(last))
             changes.positions[self.partition] = move
 
+    def _fold_runs(self, records: Sequence[Record], batch: Changes, tally: dict[str, int]) -> None:
+        held, quick, rules = self._held, self._may_be_quick(records), self._rules
+        runs = self._sorted[1] if self._sorted[0] is records else _by_run(records)
+        self._sorted = (None, {})
+        self._touched |= runs.keys()
+        applied = 0
+        for key, of_run in runs.items():
+            handle, body = held.get(key, _NOT_HELD)
+            state, place = None if body is None else decode_state(body), 0
+            if quick:
+                state, place = hurry(state, of_run, rules)
+                applied += place
+                if state is not None and state.ended_at is not None and place:
+                    self._book(of_run[place - 1], state, None, batch)
+            for record in of_run[place:] if place < len(of_run) else ():
+                state = self._fold_one(state, record, batch, tally)
+            if state is None:
+                continue
+            row = row_of(self.partition, handle, state)
+            if row.body != body:  # else nothing but dead letters came
+                batch.runs.append(row)
+                held[key] = handle, row.body
+            if not handle or state.ended_at is not None:
+                self._unsettled.append(row)
+        if applied:
+            tally[APPLIED] = tally.get(APPLIED, 0) + applied
+
     def settle(self, handles: Mapping[tuple[int, str], int]) -> None:
         """The changes are committed: learn the new rows' handles, let go of runs that ended and of too many others."""
-        bodies, known = self._bodies, self._handles
-        for run_id in self._begun:
-            known[run_id.encode()] = handles[self.partition, run_id]
-        for key in self._ended:
-            bodies.pop(key, None)
-            known.pop(key, None)
-        if len(bodies) > self._most_runs:
-            for key in bodies.keys() - self._touched:
-                del bodies[key], known[key]
-        self._touched, self._begun, self._ended = set(), [], []
+        held = self._held
+        for row in self._unsettled:
+            key = row.run_id.encode()
+            if row.minute is None:
+                held[key] = handles[self.partition, row.run_id], row.body
+            else:
+                held.pop(key, None)
+        if len(held) > self._most_runs:
+            for untouched in held.keys() - self._touched:
+                del held[untouched]
+        self._touched, self._unsettled = set(), []
 
     def _may_be_quick(self, records: Sequence[Record]) -> bool:
         """Tell whether short cuts may be taken: nobody watches, and every record is to be read, and as usual."""
@@ -122,35 +140,6 @@ class PartitionFold:
             return False
         first, last = (records[0].offset, records[-1].offset) if records else (0, 0)
         return not any(first <= offset <= last for offset in self._set_aside)
-
-    def _fold_run(
-        self, state: RunState | None, records: Sequence[Record], batch: Changes, tally: dict[str, int], *, quick: bool
-    ) -> RunState | None:
-        """Fold the records of one key, as many as can be by short cuts; None where they tell of no run."""
-        place, rules = 0, self._rules
-        while place < len(records):
-            first = place
-            if quick and state is None:
-                state = begin(records[place], rules)
-                if state is not None:
-                    state.first_offset = records[place].offset
-                    place += 1
-            if quick and state is not None:
-                place = follow(state, records, place, rules)
-            if place > first:
-                assert state is not None
-                tally[APPLIED] = tally.get(APPLIED, 0) + place - first
-                self._followed(state, records[place - 1], batch)
-            if place < len(records):
-                state = self._fold_one(state, records[place], batch, tally)
-                place += 1
-        return state
-
-    def _followed(self, state: RunState, record: Record, batch: Changes) -> None:
-        """What is left to do after short cuts that went up to ``record``: they never go past an end."""
-        state.last_offset = record.offset
-        if state.ended_at is not None:
-            self._book(record, state, None, batch)
 
     def _fold_one(
         self, state: RunState | None, record: Record, batch: Changes, tally: dict[str, int]
@@ -184,27 +173,29 @@ class PartitionFold:
 
     def _book(self, record: Record, state: RunState, before: Booking | None, batch: Changes) -> None:
         """Add to usage by how much the run's booking has changed; to the journal too, unless it became final just now."""
-        moved = differences(before, state.booked)
-        if moved and before is None:
-            state.final_offset, state.final_timestamp = record.offset, record.timestamp
-        for bucket, sums in moved:
+        after = state.booked
+        if before is None:
+            if after is not None:
+                state.final_offset, state.final_timestamp = record.offset, record.timestamp
+                add(batch.usage, after.bucket, after.sums)
+            return
+        for bucket, sums in differences(before, after):
             add(batch.usage, bucket, sums)
-            if before is not None:
-                batch.journal.append(
-                    JournalEntry(
-                        partition=self.partition,
-                        offset=record.offset,
-                        run_id=state.run_id,
-                        timestamp=record.timestamp,
-                        bucket=bucket,
-                        sums=sums,
-                    )
+            batch.journal.append(
+                JournalEntry(
+                    partition=self.partition,
+                    offset=record.offset,
+                    run_id=state.run_id,
+                    timestamp=record.timestamp,
+                    bucket=bucket,
+                    sums=sums,
                 )
+            )
 
 
-def _by_run(records: Iterable[Record]) -> dict[bytes | None, list[Record]]:
+def _by_run(records: Iterable[Record]) -> Runs:
     """The records by the run that their key names, each run's in their order."""
-    runs: dict[bytes | None, list[Record]] = {}
+    runs: Runs = {}
     for record in records:
         key = record.key
         of_run = runs.get(key)

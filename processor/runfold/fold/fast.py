@@ -15,7 +15,7 @@ from runfold.fold.content import CODE_OF, MARK, ended_content, hash_of_content, 
 from runfold.fold.record import Record
 from runfold.fold.rules import Rules
 from runfold.fold.run import STATUS_OF, end, enter
-from runfold.fold.state import RunState, Source, hash_of_source
+from runfold.fold.state import RunState, Source, hash_of_source, known_sources
 from runfold.fold.table import END, ENTER, FIRST_END, IN_PROGRESS, REQUIRES_ACTION, TABLE
 from runfold.fold.timeline import SIZE, pack
 from runfold.fold.usage import dimensions_of
@@ -25,14 +25,31 @@ from runfold_schemas.json_value import are_json
 from runfold_schemas.lean import LeanRunCreated, joined, said_beside, said_by
 from runfold_schemas.required_action import canonical_action
 
-_STEPS = {kind: (status, CODE_OF[kind] << 1) for kind, status in STATUS_OF.items()}
-_NO_STEP = (0, 0)
+_STEPS = {
+    kind: (status, status | END if status >= FIRST_END else status, CODE_OF[kind] << 1)
+    for kind, status in STATUS_OF.items()
+}
+_NO_STEP = (0, 0, 0)
 _NOTHING_FREE = (None, None)
 _ENTERS = tuple(tuple(move == ENTER for move in row) for row in TABLE)
 
 _last_sequence = Packing("<Q").unpack_from
 _SEQUENCE_FROM_END = SIZE - 3
 """Where in a packed fact its sequence stands, counted from the end of the timeline."""
+
+
+def hurry(state: RunState | None, records: Sequence[Record], rules: Rules) -> tuple[RunState | None, int]:
+    """Fold a run's records, from the first on, up to one that is out of the ordinary: the state, and how many they were."""
+    place = 0
+    if state is None:
+        state = begin(records[0], rules)
+        if state is None:
+            return None, 0
+        state.first_offset, place = records[0].offset, 1
+    place = follow(state, records, place, rules)
+    if place:
+        state.last_offset = records[place - 1].offset
+    return state, place
 
 
 def begin(record: Record, rules: Rules) -> RunState | None:
@@ -65,58 +82,52 @@ def begin(record: Record, rules: Rules) -> RunState | None:
 
 
 def follow(state: RunState, records: Sequence[Record], place: int, rules: Rules) -> int:
-    """Fold records from ``place`` on, as long as each is the next status that an open run without flags may enter.
+    """Fold records from ``place`` on, while each is the next status that an open run without flags may enter.
 
     Returns the place of the first record that was left, or the number of records. Never goes past an end.
     """
-    sources = state.sources
-    if state.flags or state.ended_at is not None or len(sources) != 1 or not _numbered(state.timeline):
+    sources, timeline = state.sources, state.timeline
+    if state.flags or state.ended_at is not None or len(sources) != 1 or not _numbered(timeline):
         return place
-    source, marks, timeline, thread = sources[0], state.marks, state.timeline, state.thread_id.encode()
+    source, marks, thread = sources[0], state.marks, state.thread_id.encode()
     for record in records[place:] if place else records:
         value = record.value
         try:
             event = read_lean(value)  # type: ignore[arg-type]
         except UNREADABLE:
             event = decode_lean(value)
-        status, seed = _STEPS.get(type(event), _NO_STEP)
-        if not (seed and _ENTERS[state.status][status] and _is_next(event, record, state, source, rules)):
+        status, code, seed = _STEPS.get(type(event), _NO_STEP)
+        if not (
+            seed
+            and _ENTERS[state.status][status]
+            and event.sequence == source.last + 1
+            and event.run_id == state.run_id
+            and event.thread_id == state.thread_id
+            and known_sources.get(event.source) == source.name
+            and EARLIEST <= (at := event.occurred_at) <= record.timestamp + DAY
+            and len(value) <= rules.largest_value  # type: ignore[arg-type]
+            and len(marks) < MARK * rules.alarm_events
+            and event.id
+            and not event.approximate
+        ):
             break
-        at, identity = event.occurred_at, hash_of_id(event.id.encode())
+        identity = hash_of_id(event.id.encode())
         told = thread if status < REQUIRES_ACTION else _told(event, status, thread)
-        if told is None or identity in marks or len(marks) >= MARK * rules.alarm_events:
+        if told is None or identity in marks:
             break
+        source.last += 1
         marks += identity + hash_of_content(told, (at << 5 | seed) & 0xFFFFFFFF)
-        sequence = source.last = source.last + 1
+        timeline += pack(0, code, source.last, at)
         enter(state, status, event)
-        place += 1
-        if status >= FIRST_END:
-            timeline += pack(0, status | END, sequence, at)
-            if state.usage is None:
-                state.usage = event.usage
-            end(state, event)
-            break
-        timeline += pack(0, status, sequence, at)
         if status == IN_PROGRESS:
             state.started_at = at
         state.required_action = told[len(thread) :] if status == REQUIRES_ACTION else None
+        place += 1
+        if status >= FIRST_END:
+            end(state, event)
+            break
     state.marks, state.timeline = marks, timeline
     return place
-
-
-def _is_next(event: Event, record: Record, state: RunState, source: Source, rules: Rules) -> bool:
-    """Tell whether a record is the next one of the run's only source, and in order."""
-    return bool(
-        event.sequence == source.last + 1
-        and event.run_id == state.run_id
-        and event.thread_id == state.thread_id
-        and event.source is not None
-        and hash_of_source(event.source) == source.name
-        and EARLIEST <= event.occurred_at <= record.timestamp + DAY
-        and len(record.value) <= rules.largest_value  # type: ignore[arg-type]
-        and event.id
-        and not event.approximate
-    )
 
 
 def _told(event: Event, status: int, thread: bytes) -> bytes | None:

@@ -233,9 +233,9 @@ def _ended(state: RunState, event: RunEnded, source: int, _rules: Rules) -> Outc
     timeline = state.timeline
     place = place_of(timeline, source=source, order=(sequence, event.occurred_at))
     state.timeline = timeline[:place] + pack(source, code, sequence, event.occurred_at) + timeline[place:]
-    if state.usage is None:
-        state.usage = event.usage
     if not first:
+        if state.usage is None:
+            state.usage = event.usage
         if status != state.status:
             state.flags |= SECOND_END
         return LATE
@@ -247,7 +247,9 @@ def _ended(state: RunState, event: RunEnded, source: int, _rules: Rules) -> Outc
 
 
 def end(state: RunState, event: RunEnded) -> None:
-    """Take what the first end tells, its usage and status apart."""
+    """Take what the first end tells, its status apart."""
+    if state.usage is None:
+        state.usage = event.usage
     state.ended_at, state.required_action = event.occurred_at, None
     state.last_error, state.incomplete_details = event.last_error, event.incomplete_details
     state.told_at_end = state.metadata is not None

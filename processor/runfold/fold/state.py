@@ -95,16 +95,17 @@ encode_state = msgpack.Encoder().encode
 decode_state = msgpack.Decoder(RunState).decode
 
 _MOST_NAMES = 10_000
-_names: dict[str, int] = {}
+known_sources: dict[str | None, int] = {}
+"""Hashes of the names that :func:`hash_of_source` was asked for lately."""
 
 
 def hash_of_source(name: str) -> int:
     """64 bits of a hash of a source's name, remembered for the few names that are in use at a time."""
-    hashed = _names.get(name)
+    hashed = known_sources.get(name)
     if hashed is None:
-        if len(_names) >= _MOST_NAMES:
-            _names.clear()
-        hashed = _names[name] = xxh3_64_intdigest(name.encode())
+        if len(known_sources) >= _MOST_NAMES:
+            known_sources.clear()
+        hashed = known_sources[name] = xxh3_64_intdigest(name.encode())
     return hashed
 
 

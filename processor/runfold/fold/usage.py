@@ -112,5 +112,7 @@ def differences(before: Booking | None, after: Booking | None) -> list[tuple[Buc
 
 def add(usage: dict[BucketKey, list[int]], bucket: BucketKey, sums: tuple[int, ...]) -> None:
     """Add to a bucket's sums."""
-    booked = usage.get(bucket)
-    usage[bucket] = list(sums) if booked is None else list(map(operator.add, booked, sums))
+    fresh = list(sums)
+    booked = usage.setdefault(bucket, fresh)
+    if booked is not fresh:
+        booked[:] = map(operator.add, booked, sums)

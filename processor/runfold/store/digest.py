@@ -48,7 +48,8 @@ async def digest(snapshot: StoreSnapshot) -> StoreDigest:
             sums[partition] += _hash(table, row)
     usage = 0
     async for buckets in in_chunks(snapshot.usage()):
-        usage += sum(_hash("usage", row) for row in buckets)
+        # As JSON: sums may be beyond 64 bits, where MessagePack ends.
+        usage += sum(_number(json.encode(row)) for row in buckets)
     return StoreDigest(partitions={key: _hex(total) for key, total in sorted(sums.items())}, usage=_hex(usage))
 
 
@@ -80,7 +81,11 @@ def _small_rows(snapshot: StoreSnapshot, positions: dict[int, int]) -> Iterator[
 
 
 def _hash(table: str, row: Row) -> int:
-    return int.from_bytes(blake2b(_encode((table, row)), digest_size=16).digest(), "big")
+    return _number(_encode((table, row)))
+
+
+def _number(encoded: bytes) -> int:
+    return int.from_bytes(blake2b(encoded, digest_size=16).digest(), "big")
 
 
 def _hex(total: int) -> str:

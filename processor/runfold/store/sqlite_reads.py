@@ -11,6 +11,7 @@ from runfold.fold.usage import SUMS, BucketKey, Dimensions
 from runfold.store.port import RunFilter, StoredRun, UsageRow
 from runfold.store.split import chosen
 from runfold.store.sqlite_keys import key_hash, rows_of
+from runfold.store.sqlite_usage import added_up
 from runfold_schemas import RunStatus
 
 DIMENSIONS: Final = "model, assistant_id, project_id, user_id, api_key_id"
@@ -159,11 +160,10 @@ def usage(db: sqlite3.Connection, *, begin: int | None, end: int | None) -> list
     sums = ", ".join(SUMS)
     rows = db.execute(
         f"""select minute, {DIMENSIONS}, status, {sums} from usage join dimension on dimension.n = usage.dimension
-            where minute >= ? and minute < ? and ({" or ".join(f"{name} != 0" for name in SUMS)})
-            order by minute, {DIMENSIONS}, status""",
+            where minute >= ? and minute < ? order by minute, {DIMENSIONS}, status, part""",
         (-(1 << 62) if begin is None else begin, 1 << 62 if end is None else end),
     )
-    return [UsageRow(bucket=BucketKey(row[0], Dimensions(*row[1:6]), row[6]), sums=row[7:]) for row in rows]
+    return [UsageRow(bucket=BucketKey(row[0], Dimensions(*row[1:6]), row[6]), sums=row[7:]) for row in added_up(rows)]
 
 
 def count_letters(db: sqlite3.Connection) -> dict[str, int]:

@@ -16,6 +16,8 @@ from runfold.store.sqlite_connection import transaction
 
 APPLICATION_ID: Final = 0x52756E66  # "Runf": tells our files from any other SQLite file
 _SUM_COLUMNS = ", ".join(f"{name} integer not null" for name in SUMS)
+# A sum that outgrows 63 bits would silently become a float.
+_WHOLE_SUMS = ", ".join(f"check (typeof({name}) = 'integer')" for name in SUMS)
 
 _FIRST = (
     # Whose store this is: one row.
@@ -51,8 +53,10 @@ _FIRST = (
         project_id text not null, user_id text not null, api_key_id text not null,
         unique (model, assistant_id, project_id, user_id, api_key_id))""",
     # Ordered by minute first: what a report reads lies together, and what a batch writes is the last minutes' few pages.
-    f"""create table usage (minute integer not null, dimension integer not null, status integer not null, {_SUM_COLUMNS},
-        primary key (minute, dimension, status)) without rowid""",
+    # A bucket whose sums outgrow 63 bits goes on in a row with the next part: see sqlite_usage.
+    f"""create table usage (minute integer not null, dimension integer not null, status integer not null,
+        part integer not null, {_SUM_COLUMNS}, primary key (minute, dimension, status, part), {_WHOLE_SUMS})
+        without rowid""",
     """create table letter (partition integer not null, offset integer not null, timestamp integer not null,
         reason text not null, detail text not null, run_id text, key blob, headers blob, value blob,
         primary key (partition, offset))""",

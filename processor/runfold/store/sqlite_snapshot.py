@@ -15,6 +15,7 @@ from runfold.store.port import Row
 from runfold.store.sqlite_connection import connect
 from runfold.store.sqlite_errors import translated
 from runfold.store.sqlite_reads import DIMENSIONS
+from runfold.store.sqlite_usage import added_up
 
 _SUMS: Final = ", ".join(SUMS)
 _RUN: Final = f"""run_id, thread_id, status, created_at, flags, {DIMENSIONS}, minute, final_timestamp, body
@@ -24,8 +25,7 @@ _LETTERS: Final = """select offset, timestamp, reason, detail, run_id, key, head
 _JOURNAL: Final = f"""select offset, part, run_id, timestamp, minute, {DIMENSIONS}, status, {_SUMS}
     from journal join dimension on dimension.n = journal.dimension where partition = ? order by offset, part"""
 _USAGE: Final = f"""select minute, {DIMENSIONS}, status, {_SUMS} from usage
-    join dimension on dimension.n = usage.dimension where {" or ".join(f"{name} != 0" for name in SUMS)}
-    order by minute, {DIMENSIONS}, status"""
+    join dimension on dimension.n = usage.dimension order by minute, {DIMENSIONS}, status, part"""
 
 
 class SqliteSnapshot:
@@ -62,7 +62,7 @@ class SqliteSnapshot:
         return self._rows(_JOURNAL, partition)
 
     def usage(self) -> Iterator[Row]:
-        return self._rows(_USAGE)
+        return added_up(self._rows(_USAGE))
 
     async def close(self) -> None:
         await asyncio.to_thread(self._db.close)

@@ -9,13 +9,13 @@ from operator import itemgetter
 from typing import Final
 
 from runfold.fold.changes import Changes, PositionChange, RunChange
-from runfold.fold.usage import SUMS
 from runfold.store.port import DoorChange, Lease, Note, StalePosition
 from runfold.store.rows import check_covered
 from runfold.store.sqlite_connection import NOW, transaction
 from runfold.store.sqlite_events import write_events
 from runfold.store.sqlite_keys import RUN_KEYS, THREAD_KEYS, key_hash, rows_of
 from runfold.store.sqlite_stamp import Stamp, stamped_transaction
+from runfold.store.sqlite_usage import add_usage
 
 Handles = dict[tuple[int, str], int]
 
@@ -26,8 +26,6 @@ _MOVE: Final = f"""update position set next = ?, last_offset = ?, last_hash = ?,
 _INSERT: Final = "insert into run values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _UPDATE: Final = """update run set thread_id = ?, status = ?, created_at = ?, flags = ?, dimension = ?, minute = ?,
     final_timestamp = ?, fold = ?, body = ? where n = ?"""
-_ADD_USAGE: Final = f"""insert into usage values (?, ?, ?, {", ".join("?" * len(SUMS))}) on conflict do update set
-    {", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)}"""
 _ADD_TALLY: Final = "insert into tally values (?, ?, ?) on conflict do update set count = count + excluded.count"
 
 
@@ -194,6 +192,8 @@ def _add_tallies(db: sqlite3.Connection, tally: Mapping[int, Mapping[str, int]])
 
 def _add_usage(db: sqlite3.Connection, changes: Changes, stamp: Stamp) -> None:
     key = stamp.key
-    rows = [(bucket.minute, key(db, bucket.dimensions), bucket.status, *sums) for bucket, sums in changes.usage.items()]
+    rows = [
+        (minute, key(db, dimensions), status, 0, *sums) for (minute, dimensions, status), sums in changes.usage.items()
+    ]
     rows.sort()
-    db.executemany(_ADD_USAGE, rows)
+    add_usage(db, rows)

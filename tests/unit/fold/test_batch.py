@@ -99,3 +99,10 @@ def test_a_watcher_is_told_of_every_record() -> None:
     (first, created, state, verdict), (_, nothing, _, rejection) = seen
     assert (first.offset, created.id, state.run_id, verdict) == (0, "RunCreated@0", "run_1", "applied")
     assert (nothing, rejection.reason) == (None, "malformed")
+
+
+def test_an_ended_run_that_only_letters_came_for_is_let_go_too(partition: Partition) -> None:
+    """A run that has ended, loaded for what turned out to be a dead letter, does not stay in hand."""
+    partition.feed(event(RunCreated), event(RunCompleted, 1))
+    assert partition.feed(b"\xc1").runs == []
+    assert partition.fold.absent([StoredRecord(0, 0, b"run_1", b"")]) == ["run_1"]
