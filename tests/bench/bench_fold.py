@@ -24,7 +24,10 @@ from runfold.demo.traffic import interleaved
 from runfold.fold.batch import PartitionFold
 from runfold.fold.changes import Changes
 from runfold.fold.record import StoredRecord
+from runfold.fold.run import fold
+from runfold.fold.state import RunState
 from runfold_schemas.codec import decode_lean, encode
+from runfold_schemas.events import Event
 
 OPEN_RUNS = 5_000
 BATCH = 20_000
@@ -140,9 +143,9 @@ def bare_follow(run: Bare, event: Told, usage: dict[Any, list[int]]) -> None:
 
 
 def ours(records: list[StoredRecord], batch: Callable[[PartitionFold, list[StoredRecord], int], None]) -> None:
-    fold = PartitionFold(0)
+    runs = PartitionFold(0)
     for begin in range(0, len(records), BATCH):
-        batch(fold, records[begin : begin + BATCH], begin)
+        batch(runs, records[begin : begin + BATCH], begin)
 
 
 class AnyHandle(dict[tuple[int, str], int]):
@@ -155,12 +158,25 @@ class AnyHandle(dict[tuple[int, str], int]):
 HANDLES = AnyHandle()
 
 
-def fold_batch(fold: PartitionFold, records: list[StoredRecord], begin: int) -> None:
+def fold_batch(runs: PartitionFold, records: list[StoredRecord], begin: int) -> None:
     """All that the service does with a batch but reading and writing."""
     changes = Changes()
-    fold.absent(records)
-    fold.fold(records, next_position=begin + len(records), expected=begin, changes=changes)
-    fold.settle(HANDLES)
+    runs.absent(records)
+    runs.fold(records, next_position=begin + len(records), expected=begin, changes=changes)
+    runs.settle(HANDLES)
+
+
+def simple(records: list[StoredRecord]) -> None:
+    """The simple fold, event by event: no short cuts, no rows, no checks of keys and clocks."""
+    runs: dict[str, RunState] = {}
+    for record in records:
+        event = decode_lean(record.value)
+        assert isinstance(event, Event)
+        state, _ = fold(runs.get(event.run_id), event)
+        if state.ended_at is None:
+            runs[event.run_id] = state
+        else:
+            runs.pop(event.run_id, None)
 
 
 def cpu(work: Callable[[], None], events: int) -> float:
@@ -187,6 +203,7 @@ def main() -> None:
     candidates: dict[str, Callable[[], None]] = {
         "bare decode + fold (baseline)": lambda: bare(values),
         "decode": lambda: [None for value in values if decode_lean(value) is None] and None,
+        "decode + simple fold": lambda: simple(records),
         "decode + fold + rows": lambda: ours(records, fold_batch),
     }
     gc.set_threshold(100_000, 50, 50)

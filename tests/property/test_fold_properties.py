@@ -24,7 +24,7 @@ from fold_histories import (
     shuffled_together,
 )
 from fold_stories import event
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runfold.fold.batch import PartitionFold
@@ -213,6 +213,7 @@ def test_two_sources_with_clocks_apart_never_show_a_wrong_status(rng: Random) ->
         assert project(state)["status"] == STATUS[kind]
 
 
+@settings(max_examples=400)
 @given(randoms, rules)
 def test_short_cuts_equal_the_simple_fold(rng: Random, limits: Any) -> None:
     """A partition's fold gives, byte for byte, the rows that the simple fold gives event by event."""

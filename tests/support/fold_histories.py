@@ -33,6 +33,14 @@ from runfold_schemas import (
 SMALL = Rules(most_events=8, most_corrections=2, alarm_events=5)
 ENDS = tuple(kind for kind in EVENT_TYPES if issubclass(kind, RunEnded))
 OPEN = (RunQueued, RunInProgress, RunInProgress, RunRequiresAction, RunCancelling)
+ODD_NAMES: tuple[dict[str, Any], ...] = (
+    {"thread_id": "thread_2"},
+    {"approximate": True},
+    {"source": "b"},
+    {"source": None},
+    {"sequence": None},
+    {"id": "u1"},
+)
 TOLD = (*OPEN, RunModified, RunModified, RunUsageCorrected)
 
 
@@ -92,9 +100,10 @@ def ordinary_run(rng: Random, *, run_id: str) -> list[Event]:
     at, told = 0, []
     for sequence, kind in enumerate(kinds, 1):
         at += rng.randrange(40)
-        told.append(
-            event(kind, at, run_id=run_id, id=f"u{sequence}", source="a", sequence=sequence, **fields_of(kind, rng))
-        )
+        names = {"run_id": run_id, "id": f"u{sequence}", "source": "a", "sequence": sequence}
+        if rng.random() < 0.08:  # ordinary but for one thing
+            names |= rng.choice(ODD_NAMES)
+        told.append(event(kind, at, **names, **fields_of(kind, rng)))
         if rng.random() < 0.08:
             told.append(odd_event(rng, run_id=run_id, event_id=rng.choice(("odd", f"u{sequence}"))))
     return told
