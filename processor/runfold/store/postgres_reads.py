@@ -16,6 +16,9 @@ from runfold.store.split import chosen
 from runfold_schemas import RunStatus
 
 DIMENSIONS: Final = "model, assistant_id, project_id, user_id, api_key_id"
+USAGE: Final = f"""minute, {DIMENSIONS}, status, {", ".join(f"{name}::text" for name in SUMS)} from usage
+    join dimension on dimension.n = usage.dimension where ({" or ".join(f"{name} <> 0" for name in SUMS)})"""
+"""Buckets that are not zero. Sums come as text, which becomes a whole number of any size soonest."""
 _ORDER: Final = "order by created_at desc, run_id desc, partition desc limit"
 _RUN: Final = "partition, run_id, flags, body, created_at"
 _LOAD: Final = "select run_key, run_id, body from run where run_key = any($1::bigint[]) and partition = $2"
@@ -163,14 +166,11 @@ async def count_runs(session: Session) -> dict[str, int]:
 async def usage(session: Session, *, begin: int | None, end: int | None) -> list[UsageRow]:
     async with session.glancing():
         rows = await session.connection.fetch(
-            f"""select minute, {DIMENSIONS}, status, {", ".join(SUMS)} from usage
-                join dimension on dimension.n = usage.dimension
-                where minute >= $1 and minute < $2 and ({" or ".join(f"{name} <> 0" for name in SUMS)})
-                order by minute, {DIMENSIONS}, status""",
+            f"select {USAGE} and minute >= $1 and minute < $2 order by minute, {DIMENSIONS}, status",
             -(1 << 62) if begin is None else begin,
             1 << 62 if end is None else end,
         )
     return [
-        UsageRow(bucket=BucketKey(row[0], Dimensions(*map(told_text, row[1:6])), row[6]), sums=tuple(row[7:]))
+        UsageRow(bucket=BucketKey(row[0], Dimensions(*map(told_text, row[1:6])), row[6]), sums=tuple(map(int, row[7:])))
         for row in rows
     ]

@@ -60,8 +60,10 @@ _FIRST = (
     f"""create table dimension (n integer generated always as identity primary key, hash bytea not null unique,
         model {_TEXT} not null, assistant_id {_TEXT} not null, project_id {_TEXT} not null, user_id {_TEXT} not null,
         api_key_id {_TEXT} not null)""",
-    # Ordered by minute first: what a report reads lies together, and a batch writes the last minutes' few pages.
-    f"""create table usage (minute bigint not null, dimension integer not null, status smallint not null, {_SUM_COLUMNS},
+    # Ordered by minute first: what a report reads lies together, and a batch writes the last minutes' few pages. A thousand
+    # runs that claim 2**53 tokens each are more than a bigint holds.
+    f"""create table usage (minute bigint not null, dimension integer not null, status smallint not null,
+        {_SUM_COLUMNS.replace("bigint", "numeric")},
         primary key (minute, dimension, status)) with (fillfactor = 80, {_HOT})""",
     f"""create table letter (partition integer not null, log_offset bigint not null, timestamp bigint not null,
         reason {_TEXT} not null, detail {_TEXT} not null, run_key bigint, run_id {_TEXT}, key bytea, headers bytea,

@@ -20,7 +20,7 @@ from runfold.fold.usage import SUMS
 from runfold.store.port import Row, StoreUnreachable
 from runfold.store.postgres_connection import VIEWER, Session, connect
 from runfold.store.postgres_errors import translated
-from runfold.store.postgres_reads import DIMENSIONS
+from runfold.store.postgres_reads import DIMENSIONS, USAGE
 from runfold.store.postgres_rows import told_text
 from runfold.store.postgres_url import Database
 
@@ -34,9 +34,7 @@ _LETTERS: Final = """select log_offset, timestamp, reason, detail, run_id, key, 
     where partition = $1 order by log_offset"""
 _JOURNAL: Final = f"""select log_offset, part, run_id, timestamp, minute, {DIMENSIONS}, status, {_SUMS}
     from journal join dimension on dimension.n = journal.dimension where partition = $1 order by log_offset, part"""
-_USAGE: Final = f"""select minute, {DIMENSIONS}, status, {_SUMS} from usage
-    join dimension on dimension.n = usage.dimension where {" or ".join(f"{name} <> 0" for name in SUMS)}
-    order by minute, {DIMENSIONS}, status"""
+_USAGE: Final = f"select {USAGE} order by minute, {DIMENSIONS}, status"
 _BEGIN: Final = 'begin isolation level repeatable read read only; set local search_path = "{schema}"'
 
 
@@ -86,7 +84,8 @@ class PostgresSnapshot:
         return self._rows(_JOURNAL, partition)
 
     def usage(self) -> Iterator[Row]:
-        return self._rows(_USAGE)
+        width = len(SUMS)
+        return ((*row[:-width], *map(int, row[-width:])) for row in self._rows(_USAGE))  # type: ignore[arg-type]
 
     async def close(self) -> None:
         if self._loop.is_closed():

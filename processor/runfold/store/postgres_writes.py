@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from operator import attrgetter, itemgetter
 from typing import Final, TypeVar
 
-from asyncpg import DeadlockDetectedError, SerializationError
+from asyncpg import DataError, DeadlockDetectedError, SerializationError
 from msgspec import Struct
 
 from runfold.fold.changes import Changes, JournalEntry, Letter, RunChange
@@ -53,6 +53,7 @@ _ADD_USAGE: Final = f"""insert into usage
     select * from unnest({", ".join(f"${n}::{kind}[]" for n, kind in enumerate(_USAGE_TYPES, 1))})
     on conflict (minute, dimension, status) do update set
     {", ".join(f"{name} = usage.{name} + excluded.{name}" for name in SUMS)}"""
+_ADD_LARGE_USAGE: Final = _ADD_USAGE.replace("::bigint[]", "::numeric[]").replace("$1::numeric[]", "$1::bigint[]")
 _ADD_TALLY: Final = """insert into tally select * from unnest($1::integer[], $2::text[], $3::bigint[])
     on conflict (partition, outcome) do update set count = tally.count + excluded.count"""
 
@@ -94,8 +95,9 @@ async def _apply(session: Session, batch: Prepared, stamp: Stamp) -> None:
         await _update_runs(session, batch.old, stamp)
         await write_letters(session, batch.letters)
         await write_journal(session, batch.journal, stamp)
-        await _add(session, _ADD_TALLY, batch.tally)
-        await _add(session, _ADD_USAGE, batch.usage)
+        if batch.tally:
+            await session.connection.execute(_ADD_TALLY, *columns_of(batch.tally))
+        await _add_usage(session, batch.usage)
 
 
 async def write_through_door(session: Session, change: DoorChange, *, stamp: Stamp) -> None:
@@ -131,7 +133,7 @@ async def _write_through_door(session: Session, change: DoorChange, stamp: Stamp
             await execute("delete from run where run_key = $1 and partition = $2 and run_id = $3", *of_run)
         await write_letters(session, changes.letters)
         await write_journal(session, changes.journal, stamp)
-        await _add(session, _ADD_USAGE, _usage_rows(changes, stamp))
+        await _add_usage(session, _usage_rows(changes, stamp))
 
 
 async def _check_unchanged(session: Session, change: DoorChange, of_run: tuple[int, int, str]) -> None:
@@ -214,9 +216,14 @@ async def _update_runs(session: Session, rows: list[Row], stamp: Stamp) -> None:
             raise StalePosition("rows that were to be written are no longer those of their runs: nothing was written")
 
 
-async def _add(session: Session, statement: str, rows: list[Row]) -> None:
-    if rows:
-        await session.connection.execute(statement, *columns_of(rows))
+async def _add_usage(session: Session, rows: list[Row]) -> None:
+    if not rows:
+        return
+    columns = columns_of(rows)
+    try:
+        await session.connection.execute(_ADD_USAGE, *columns)
+    except DataError:  # by the driver, before anything was sent: a difference that is no bigint
+        await session.connection.execute(_ADD_LARGE_USAGE, *columns)
 
 
 def _old_row(run: RunChange, stamp: Stamp) -> Row:
