@@ -1,13 +1,8 @@
-"""What all tests share: ``tests/support`` within reach, and a garbage collector that nobody has tuned."""
+"""What all tests share: a garbage collector that nobody has tuned."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent / "support"))
 
 pytest_plugins = ["postgres_fixtures"]
 

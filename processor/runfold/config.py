@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from msgspec import Struct, field
 
-from runfold.fold.rules import DEFAULT_RULES, Rules
+from runfold.fold.rules import DEFAULT_RULES, MOST_EVENTS, Rules
+from runfold.log.sqlite_file import MOST_PARTITIONS
 
 
 class ConfigError(Exception):
@@ -55,7 +56,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 def _count(least: int, most: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        number = int(text.replace("_", "")) if text.replace("_", "").isdigit() else -1
+        number = int(text.replace("_", "")) if _WHOLE.fullmatch(text) else -1
         if not least <= number <= most:
             raise ValueError(f"a whole number from {least:,} to {most:,} is wanted")
         return number
@@ -66,7 +67,7 @@ def _count(least: int, most: int) -> Callable[[str], int]:
 def _seconds(least: float, most: float) -> Callable[[str], float]:
     def parse(text: str) -> float:
         try:
-            seconds = float(text)
+            seconds = float(text) if text.isascii() else -1.0
         except ValueError:
             seconds = -1.0
         if not least <= seconds <= most:
@@ -88,12 +89,17 @@ def _one_of(*choices: str) -> Callable[[str], str]:
 def _url(*schemes: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         scheme, separator, rest = text.partition("://")
-        if not separator or scheme not in schemes or not rest.strip("/"):
-            examples = [_EXAMPLES[scheme] for scheme in schemes if scheme in _EXAMPLES]
-            raise ValueError(f"a URL is wanted, such as {' or '.join(examples)}")
+        if separator and scheme not in schemes:
+            raise ValueError(f"this version knows no {scheme}://, only {_examples(schemes)}")
+        if not separator or not rest.strip("/"):
+            raise ValueError(f"a URL is wanted, such as {_examples(schemes)}")
         return text
 
     return parse
+
+
+def _examples(schemes: Sequence[str]) -> str:
+    return " or ".join(_EXAMPLES[scheme] for scheme in schemes if scheme in _EXAMPLES)
 
 
 def _name(text: str) -> str:
@@ -104,6 +110,7 @@ def _name(text: str) -> str:
 
 _EXAMPLES = {"sqlite": "sqlite:///runfold.db", "postgresql": "postgresql://user@host/database"}
 _RULES = "rules."
+_WHOLE = re.compile(r"[0-9][0-9_]{0,20}")
 
 SETTINGS = (
     Setting("data", "RUNFOLD_DATA", Path, "runfold-data", "folder of the embedded log and store"),
@@ -122,7 +129,11 @@ SETTINGS = (
         "the store: sqlite:///FILE or postgresql://...; by default runfold.db in the data folder",
     ),
     Setting(
-        "partitions", "RUNFOLD_PARTITIONS", _count(1, 1024), "4", "partitions of an embedded log that is made anew"
+        "partitions",
+        "RUNFOLD_PARTITIONS",
+        _count(1, MOST_PARTITIONS),
+        "4",
+        "partitions of an embedded log that is made anew",
     ),
     Setting(
         "batch_records",
@@ -161,14 +172,14 @@ SETTINGS = (
     Setting(
         "rules.largest_value",
         "RUNFOLD_LARGEST_VALUE",
-        _count(1000, 2**30),
+        _count(1000, 16 * 2**20),  # what files of events are read by: see cli.message_frames
         str(DEFAULT_RULES.largest_value),
         "most bytes of an event",
     ),
     Setting(
         "rules.most_events",
         "RUNFOLD_MOST_EVENTS",
-        _count(10, 10**6),
+        _count(10, MOST_EVENTS - DEFAULT_RULES.most_corrections),
         str(DEFAULT_RULES.most_events),
         "most events of a run",
     ),
@@ -202,7 +213,7 @@ def load_settings(
     problems = [
         f"{name}: no such setting; `runfold config` lists them"
         for name in sorted(environment)
-        if name.startswith("RUNFOLD_") and name not in _KNOWN and not name.startswith("RUNFOLD_TEST")
+        if name.startswith("RUNFOLD_") and name not in _KNOWN
     ]
     for setting in SETTINGS:
         text, origin = _told(setting, given or {}, environment)
@@ -211,12 +222,12 @@ def load_settings(
             values[setting.name] = setting.parse(text) if text or setting.default else ""
         except ValueError as error:
             problems.append(f"{setting.variable} ({origin}): {without_password(text)!r}: {error}")
+    rules = _rules(values, problems)
     if problems:
         raise ConfigError("\n".join(problems))
     data: Path = values["data"]
     values["log"] = values["log"] or f"sqlite:///{data / 'runfold.log.db'}"
     values["store"] = values["store"] or f"sqlite:///{data / 'runfold.db'}"
-    rules = Rules(**{name.removeprefix(_RULES): values.pop(name) for name in list(values) if name.startswith(_RULES)})
     return Settings(**values, rules=rules, origins=origins)
 
 
@@ -235,6 +246,17 @@ def without_password(text: str) -> str:
     return _PASSWORD.sub(r"\1\4********\3", text)
 
 
+def _rules(values: dict[str, Any], problems: list[str]) -> Rules:
+    """Take the fold's settings out of ``values``; what they cannot be together joins the problems."""
+    told = {name.removeprefix(_RULES): values.pop(name) for name in list(values) if name.startswith(_RULES)}
+    try:
+        return Rules(**told)
+    except ValueError as error:
+        variables = ", ".join(setting.variable for setting in SETTINGS if setting.name.startswith(_RULES))
+        problems.append(f"{variables}: {error}")
+        return DEFAULT_RULES
+
+
 def _told(setting: Setting, given: Mapping[str, str | None], environment: Mapping[str, str]) -> tuple[str, str]:
     on_command_line = given.get(setting.name)
     if on_command_line is not None:
@@ -245,4 +267,4 @@ def _told(setting: Setting, given: Mapping[str, str | None], environment: Mappin
 
 
 _PASSWORD = re.compile(r"(://[^/?#@:]*:)(.*)(@)|([?&]password=)([^&]*)")
-_KNOWN = {setting.variable for setting in SETTINGS} | {"RUNFOLD_SHARED"}
+_KNOWN = frozenset(setting.variable for setting in SETTINGS)

@@ -6,7 +6,6 @@ runfold.open_sync_publisher() as publisher`` where there is no asyncio.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from runfold import wiring
@@ -20,9 +19,9 @@ def open_publisher(url: str | None = None, *, source: str = "runfold", **options
 
     ``source`` (1 to 40 characters) names who publishes; ``options`` are those of :class:`Publisher`. Raises ConfigError.
     """
-    return Publisher(wiring.open_sink(load_settings({"log": url})), source=source, **options)
+    return wiring.open_publisher(load_settings({"log": url}), source=source, **options)
 
 
 def open_sync_publisher(url: str | None = None, *, source: str = "runfold", **options: Any) -> SyncPublisher:
     """As :func:`open_publisher`, for ``with``, from any thread."""
-    return SyncPublisher(partial(wiring.open_sink, load_settings({"log": url})), source=source, **options)
+    return wiring.open_sync_publisher(load_settings({"log": url}), source=source, **options)

@@ -6,12 +6,15 @@ Contract tests read their lists of adapters from here, so that none can dodge th
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from runfold.config import ConfigError, Settings
 from runfold.log.port import LogSink, LogSource
 from runfold.log.publisher import Publisher
 from runfold.log.sqlite import SqliteSink, SqliteSource
+from runfold.log.sync_publisher import SyncPublisher
 from runfold.store.memory import MemoryStore
 from runfold.store.port import Store, StoreUnreachable
 from runfold.store.sqlite import SqliteStore
@@ -53,9 +56,14 @@ def open_sink(settings: Settings) -> LogSink:
     return SqliteSink(path_of("RUNFOLD_LOG", settings.log), partitions=settings.partitions)
 
 
-def open_publisher(settings: Settings, *, source: str = "runfold") -> Publisher:
-    """A publisher into the log of RUNFOLD_LOG, for ``async with``."""
-    return Publisher(open_sink(settings), source=source)
+def open_publisher(settings: Settings, **options: Any) -> Publisher:
+    """A publisher into the log of RUNFOLD_LOG, for ``async with``; ``options`` are those of :class:`Publisher`."""
+    return Publisher(open_sink(settings), **_publishing(settings) | options)
+
+
+def open_sync_publisher(settings: Settings, **options: Any) -> SyncPublisher:
+    """As :func:`open_publisher`, for ``with``, from any thread."""
+    return SyncPublisher(partial(open_sink, settings), **_publishing(settings) | options)
 
 
 def open_store(settings: Settings, *, make_folder: bool = False) -> Store:
@@ -71,6 +79,11 @@ def _make_folder_of(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreUnreachable(f"the store {path} (RUNFOLD_STORE): its folder cannot be made ({error})") from error
+
+
+def _publishing(settings: Settings) -> dict[str, Any]:
+    """What a publisher has to know so that readers with the same settings take all that it sends."""
+    return {"largest_value": settings.rules.largest_value}
 
 
 def path_of(variable: str, url: str) -> Path:

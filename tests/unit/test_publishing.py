@@ -10,7 +10,7 @@ import pytest
 import runfold
 from runfold.config import ConfigError
 from runfold.log.sqlite import SqliteSource
-from runfold_schemas import RunInProgress, decode
+from runfold_schemas import RunInProgress, RunModified, decode
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +57,23 @@ async def test_without_a_url_the_settings_say_where(tmp_path, monkeypatch):
     async with runfold.open_publisher() as publisher:
         await publisher.publish(RunInProgress(run_id="r", thread_id="t"))
     assert (tmp_path / "named.db").exists()
+
+
+@pytest.mark.parametrize("size", [1_500, 1_500_000])
+def test_the_settings_say_how_large_an_event_may_be(tmp_path, monkeypatch, size):
+    """RUNFOLD_LARGEST_VALUE is the limit of publishers too, below the default and above it."""
+    monkeypatch.setenv("RUNFOLD_LARGEST_VALUE", str(size))
+    with runfold.open_sync_publisher(f"sqlite:///{tmp_path}/log.db") as publisher:
+        publisher.publish(RunModified(run_id="r", thread_id="t", metadata={"a": "x" * (size - 300)}))
+        with pytest.raises(runfold.InvalidEvent, match="bytes"):
+            publisher.publish(RunModified(run_id="r", thread_id="t", metadata={"a": "x" * size}))
+
+
+async def test_an_application_may_set_the_limit_itself(tmp_path):
+    """What an application says goes before the settings."""
+    async with runfold.open_publisher(f"sqlite:///{tmp_path}/log.db", largest_value=1_000) as publisher:
+        with pytest.raises(runfold.InvalidEvent, match="at most 1,000"):
+            await publisher.publish(RunModified(run_id="r", thread_id="t", metadata={"a": "x" * 1_000}))
 
 
 def test_a_wrong_url_is_told_at_once():

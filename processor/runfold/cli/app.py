@@ -15,22 +15,6 @@ _EVENTS, _READING, _PROOF = (
 _UPKEEP = Group("Upkeep", sort_key=4)
 _ABOUT = Group("About", sort_key=5)
 
-app = App(
-    name="runfold",
-    version=__version__,
-    help="Run state changes as immutable events, folded exactly once into current Runs and what they used.",
-    help_epilogue="Exit codes: 0 done, 1 the answer is no, 2 wrong use or setting, 3 log or store unreachable, "
-    "130 interrupted.",
-    help_format="plaintext",
-    default_parameter=Parameter(negative=()),
-    result_action="return_value",
-    exit_on_error=False,
-    print_error=False,
-    suppress_keyboard_interrupt=False,  # exits.py ends all commands alike
-)
-app["--help"].group = _ABOUT
-app["--version"].group = _ABOUT
-
 _VERBS: tuple[tuple[str, str, Group, str], ...] = (
     ("publish", "publish:publish", _EVENTS, "Publish events from a file or standard input."),
     ("capture", "capture:capture", _EVENTS, "Turn recorded streams or Run objects into events."),
@@ -44,6 +28,26 @@ _VERBS: tuple[tuple[str, str, Group, str], ...] = (
     ("store", "store:app", _UPKEEP, "Migrate, check, dump and digest the store."),
     ("config", "config:config", _UPKEEP, "The effective settings, and where each came from."),
 )
-for _name, _place, _group, _help in _VERBS:
-    app.command(f"runfold.cli.{_place}", name=_name, group=_group, help=_help)
-app.register_install_completion_command(group=_ABOUT)
+
+
+def command_line(verb: str | None = None) -> App:
+    """The command. ``verb`` is the one that is asked for: it brings its own help, which says more than a line of a list."""
+    app = App(
+        name="runfold",
+        version=__version__,
+        help="Run state changes as immutable events, folded exactly once into current Runs and what they used.",
+        help_epilogue="Exit codes: 0 done, 1 the answer is no, 2 wrong use or setting, 3 log or store unreachable, "
+        "130 interrupted, 143 terminated.",
+        help_format="markdown",
+        default_parameter=Parameter(negative=()),
+        result_action="return_value",
+        exit_on_error=False,
+        print_error=False,
+        suppress_keyboard_interrupt=False,  # exits.py ends all commands alike
+    )
+    app["--help"].group = _ABOUT
+    app["--version"].group = _ABOUT
+    for name, place, group, line in _VERBS:
+        app.command(f"runfold.cli.{place}", name=name, group=group, help=None if name == verb else line)
+    app.register_install_completion_command(group=_ABOUT)
+    return app

@@ -16,7 +16,7 @@ from runfold.cli.asking import confirmed
 from runfold.cli.exits import DONE, NoError, WrongUseError
 from runfold.cli.letter_views import ROW, as_dict, facts, row
 from runfold.cli.opening import reading_store, writing_store
-from runfold.cli.options import HERE, AsJson, Limit, Places, Yes
+from runfold.cli.options import HERE, AsJson, AsOneObject, Limit, Places, Yes
 from runfold.cli.printing import print_facts, print_json, print_table, tell
 from runfold.cli.retrying import retry_runs, runs_of
 from runfold.config import Settings
@@ -76,7 +76,7 @@ def list_letters(
 
 
 @app.command
-def show(place: OnePlace, /, *, json: AsJson = False, places: Places = HERE) -> int:
+def show(place: OnePlace, /, *, json: AsOneObject = False, places: Places = HERE) -> int:
     """One dead letter, whole. Exit code 1 where there is none."""
     settings = places.settings()
     letter, discarded = asyncio.run(_show(settings, place))

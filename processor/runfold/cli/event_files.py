@@ -6,7 +6,7 @@ What the publisher completes (``id``, ``occurred_at``, ``source``, ``sequence``)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any, BinaryIO
 
@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from runfold.cli.message_frames import LONGEST, BrokenFrameError, frame_end
-from runfold.log.checking import InvalidEvent, checked_bytes
+from runfold.log.checking import MOST_BYTES, InvalidEvent, checked_bytes
 from runfold_schemas import Event, Malformed, Unknown, decode
 
 BLOCK = 1 << 20
@@ -36,13 +36,22 @@ class Entry(Struct, frozen=True):
     found: Event | str
 
 
-def read_entries(blocks: Iterable[bytes], *, now: int) -> Iterator[list[Entry]]:
-    """The entries of a file, those of a block at a time. ``now`` is in Unix milliseconds."""
+def read_entries(
+    blocks: Iterable[bytes], *, clock: Callable[[], int], largest: int = MOST_BYTES
+) -> Iterator[list[Entry]]:
+    """The entries of a file, those of a block at a time. ``clock`` gives Unix milliseconds; ``largest`` is bytes of an event.
+
+    The clock is read for each block: what comes through a pipe may come for days.
+    """
     blocks = iter(blocks)
     first = next(blocks, b"")
     split = _messages if first[:1] and first[0] in _MAP_STARTS else _lines
     for pieces in split(chain([first], blocks)):
-        entries = [Entry(place, value if isinstance(value, str) else event_of(value, now)) for place, value in pieces]
+        now = clock()
+        entries = [
+            Entry(place, value if isinstance(value, str) else event_of(value, now=now, largest=largest))
+            for place, value in pieces
+        ]
         if entries:
             yield entries
 
@@ -54,7 +63,7 @@ def blocks_of(file: BinaryIO) -> Iterator[bytes]:
         yield block
 
 
-def event_of(value: bytes, now: int) -> Event | str:
+def event_of(value: bytes, *, now: int, largest: int = MOST_BYTES) -> Event | str:
     """The event in these bytes, or what is wrong with it; what the publisher fills in stays empty."""
     told = decode(value)
     left_out: dict[str, Any] = {}
@@ -66,7 +75,7 @@ def event_of(value: bytes, now: int) -> Event | str:
         return told.detail
     numbering = {"source": _LONGEST_SOURCE, "sequence": 2**53} if told.source is None and told.sequence is None else {}
     try:
-        checked_bytes(structs.replace(told, **numbering), now)
+        checked_bytes(structs.replace(told, **numbering), now, largest=largest)
     except InvalidEvent as error:
         return str(error)
     return structs.replace(told, **left_out)

@@ -1,7 +1,8 @@
 """How a command ends: the one place where errors become exit codes and messages on stderr.
 
-0 it is done; 1 the answer is no; 2 wrong use or setting; 3 log or store unreachable; 130 interrupted. An error that is not
-in the table is a bug and keeps its traceback. A new kind of error that people can act on is added to ``_meanings``.
+0 it is done; 1 the answer is no; 2 wrong use or setting; 3 log or store unreachable; 130 interrupted; 143 terminated. An
+error that is not in the table is a bug and keeps its traceback. A new kind of error that people can act on is added to
+``_meanings``.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 
-from cyclopts import CycloptsError
+from cyclopts import CycloptsError, UnusedCliTokensError
+
+from runfold.cli.console import PipedConsole
+from runfold.cli.text import escaped
 
 DONE, NO, WRONG_USE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -25,10 +29,10 @@ class NoError(Exception):
 
 def run(tokens: Sequence[str]) -> int:
     """Run one command line and return its exit code, having told people what went wrong."""
-    from runfold.cli.app import app  # noqa: PLC0415 - app.py imports what this module defines
+    from runfold.cli.app import command_line  # noqa: PLC0415 - app.py imports what this module defines
 
     try:
-        code = app(list(tokens))
+        code = command_line(next(iter(tokens), None))(list(tokens), console=PipedConsole())
         sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - _end raises again what it does not know
         return _end(error)
@@ -53,9 +57,16 @@ def _end(error: BaseException) -> int:
 
 
 def _tell(cause: BaseException) -> None:
-    text = "interrupted" if isinstance(cause, KeyboardInterrupt) else str(cause)
-    for line in filter(None, map(str.strip, text.splitlines())):
-        print(f"runfold: {line}", file=sys.stderr)  # noqa: T201 - this is where a command speaks
+    for line in filter(None, map(str.strip, _words_of(cause).splitlines())):
+        print(f"runfold: {escaped(line)}", file=sys.stderr)  # noqa: T201 - this is where a command speaks
+
+
+def _words_of(cause: BaseException) -> str:
+    if isinstance(cause, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(cause, UnusedCliTokensError):
+        return f"not understood: {' '.join(map(repr, cause.unused_tokens or ()))}; --help shows what can be given"
+    return str(cause)
 
 
 def _flush_output() -> None:

@@ -41,7 +41,7 @@ def facts(letter: Letter, discarded: str | None, rules: Rules) -> Iterator[tuple
     yield "key", None if letter.key is None else _shown(letter.key)
     for name, value in letter.headers:
         yield f"header {name}", _shown(value)
-    yield "value", None if letter.value is None else _shown(letter.value)
+    yield "value", None if letter.value is None else _shown(letter.value).splitlines()
     yield "now", _now(letter, discarded, rules)
     yield "discarded", discarded
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 LONGEST = 16 * 2**20
-"""Bytes that one value may take; an event may have a sixteenth of that."""
+"""Bytes that one value may take: as many as RUNFOLD_LARGEST_VALUE may allow an event."""
 
 _NEVER = 0xC1
 # By head byte: how many bytes follow; or how many bytes give the length, how many follow besides, and how many values each

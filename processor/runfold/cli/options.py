@@ -34,6 +34,7 @@ HERE = Places()
 """What a verb takes when none of them is given."""
 
 AsJson = Annotated[bool, Parameter(name="--json", help="JSON Lines on stdout instead of a table.")]
+AsOneObject = Annotated[bool, Parameter(name="--json", help="A JSON object on stdout instead of a table.")]
 Limit = Annotated[int, Parameter(validator=validators.Number(gte=0), help="How many; 0 is all.")]
 Every = Annotated[float, Parameter(validator=validators.Number(gte=0.01), help="Seconds between looks.")]
 Yes = Annotated[bool, Parameter(name=["--yes", "-y"], help="Do it without asking.")]

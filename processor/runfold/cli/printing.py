@@ -17,19 +17,22 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from runfold.cli.console import PipedConsole
+from runfold.cli.text import escaped
+
 UNKNOWN = "-"
 _WIDE = 240
 """Columns of a table that is written into a file: nothing is cut there for want of room."""
 
 
 def print_json(*objects: Any) -> None:
-    """One line of JSON for each object."""
+    """One line of JSON for each object; ``msgspec.Raw`` is JSON already."""
     for found in objects:
         print(msgspec.json.encode(found).decode())  # noqa: T201 - stdout is where answers go
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, total: Sequence[object] = ()) -> None:
-    """A table for people: numbers to the right, None as ``-``, ``total`` set apart below."""
+    """A table for people: numbers to the right, None as ``-``, a list in lines, ``total`` set apart below."""
     listed = [list(row) for row in rows]
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for place, name in enumerate(columns):
@@ -49,24 +52,24 @@ def print_facts(facts: Iterable[tuple[str, object]]) -> None:
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in facts:
-        table.add_row(name, _cell(value))
+        table.add_row(_cell(name), _cell(value))
     output().print(table)
 
 
 def print_line(text: str) -> None:
-    """A line of an answer."""
-    print(text)  # noqa: T201 - stdout is where answers go
+    """A line of an answer, for people."""
+    print(escaped(text))  # noqa: T201 - stdout is where answers go
 
 
 def tell(text: str) -> None:
     """A line beside the answer: to stderr."""
     sys.stdout.flush()
-    print(text, file=sys.stderr, flush=True)  # noqa: T201 - stderr is where remarks go
+    print(escaped(text), file=sys.stderr, flush=True)  # noqa: T201 - stderr is where remarks go
 
 
 def output() -> Console:
     """The console on stdout; made anew, so that it follows what stdout is now."""
-    return Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else _WIDE)
+    return PipedConsole(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else _WIDE)
 
 
 def progress(what: str, *, of: int | None = None, unit: str = "records") -> Progress:
@@ -106,8 +109,11 @@ def shown_json(value: Any) -> str | None:
 
 
 def _cell(value: object) -> Text:
-    """Text as it is: what publishers wrote must not be read as markup, nor as the terminal's control characters."""
-    if value is None or value == "":
+    """Text as it is: what publishers wrote is not read as markup or a terminal's codes, nor does it begin another line.
+
+    A list has a line for each of its texts.
+    """
+    if value is None or value in ("", []):
         return Text(UNKNOWN, style="dim")
     if isinstance(value, bool):
         return Text("yes" if value else "no")
@@ -115,6 +121,5 @@ def _cell(value: object) -> Text:
         return Text(f"{value:,}")
     if isinstance(value, float):
         return Text(f"{value:,.1f}")
-    return Text(
-        "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in str(value))
-    )
+    lines = value if isinstance(value, list) else [str(value)]
+    return Text("\n".join(map(escaped, lines)))

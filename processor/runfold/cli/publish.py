@@ -8,23 +8,28 @@ from __future__ import annotations
 
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 from cyclopts import Parameter, Token
+from msgspec import Struct
 from rich.progress import Progress
 
 from runfold import wiring
 from runfold.cli.event_files import Entry, blocks_of, read_entries
 from runfold.cli.exits import WRONG_USE, WrongUseError
-from runfold.cli.options import HERE, AsJson, InputFile, Places
+from runfold.cli.options import HERE, InputFile, Places
 from runfold.cli.printing import print_json, progress, tell
 from runfold.cli.sending import Sender
+from runfold.cli.text import counted
 from runfold.log.clock import wall_clock
 from runfold.log.numbering import LONGEST_NAME
-from runfold.log.sync_publisher import SyncPublisher
+
+_MOST_TOLD = 10
+"""So many problems of a file are spelled out; the rest is counted: it may not be a file of events at all."""
 
 
 def _rate(_: Any, tokens: Sequence[Token]) -> float:
@@ -45,6 +50,10 @@ def _source_name(_: Any, value: str) -> None:
 
 Rate = Annotated[float | None, Parameter(converter=_rate, n_tokens=1, help="Events a second, such as 500/s.")]
 Source = Annotated[str, Parameter(validator=_source_name, help="Who publishes, for events that do not say.")]
+AsCount = Annotated[
+    bool,
+    Parameter(name="--json", help="A JSON object on stdout: how many were published, and the positions behind them."),
+]
 
 
 def publish(
@@ -53,7 +62,7 @@ def publish(
     *,
     rate: Rate = None,
     source: Source = "runfold",
-    json: AsJson = False,
+    json: AsCount = False,
     places: Places = HERE,
 ) -> int:
     """Publish events, as JSON Lines or as MessagePack maps one behind the other.
@@ -62,73 +71,89 @@ def publish(
     anything is sent; standard input is checked and sent by chunks.
     """
     settings = places.settings()
-    with _opened(file) as (name, stream, size):
-        if size is not None and not _check(name, stream, size):
-            tell(f"{name}: nothing was sent")
+    with _opened(file, largest=settings.rules.largest_value) as events:
+        if events.size is not None and not _check(events):
+            tell(f"{events.name}: nothing was sent")
             return WRONG_USE
-        with SyncPublisher(lambda: wiring.open_sink(settings), source=source) as publisher:
+        with wiring.open_sync_publisher(settings, source=source) as publisher:
             sender = Sender(publisher, rate=rate)
-            code = _send(name, stream, size, sender)
+            code = _send(events, sender)
     if json:
         print_json({"published": sender.sent, "positions": dict(sorted(sender.ends.items()))})
     return code
 
 
+class _Input(Struct, frozen=True):
+    """What is published: its name, its bytes, how many (None for what can be read only once), and the largest event's."""
+
+    name: str
+    stream: BinaryIO
+    size: int | None
+    largest: int
+
+    def entries(self, bar: Progress) -> Iterator[list[Entry]]:
+        return read_entries(_counted(self.stream, bar), clock=wall_clock, largest=self.largest)
+
+
 @contextmanager
-def _opened(file: str) -> Iterator[tuple[str, BinaryIO, int | None]]:
-    """The file's name, its bytes, and how many; None for what can be read only once."""
+def _opened(file: str, *, largest: int) -> Iterator[_Input]:
     if file == "-":
-        yield "standard input", sys.stdin.buffer, None
+        yield _Input("standard input", sys.stdin.buffer, None, largest)
         return
     try:
         with Path(file).open("rb") as stream:
             found = Path(file).stat()
-            yield file, stream, found.st_size if stat.S_ISREG(found.st_mode) else None
+            yield _Input(file, stream, found.st_size if stat.S_ISREG(found.st_mode) else None, largest)
     except OSError as error:
         if error.filename != file:
             raise
         raise WrongUseError(f"{file}: cannot be read: {error.strerror}") from error
 
 
-def _check(name: str, stream: BinaryIO, size: int) -> bool:
+def _check(events: _Input) -> bool:
     """Check a whole file and go back to its begin; False where something in it is wrong, which people are told."""
-    right = True
-    with progress("checking", of=size, unit="bytes") as bar:
-        for entries in read_entries(_counted(stream, bar), now=wall_clock()):
-            right = _is_right(name, entries) and right
-    stream.seek(0)
+    with progress("checking", of=events.size, unit="bytes") as bar:
+        right = _tell_problems(events.name, chain.from_iterable(events.entries(bar)))
+    events.stream.seek(0)
     return right
 
 
-def _is_right(name: str, entries: Sequence[Entry]) -> bool:
-    wrong = [entry for entry in entries if isinstance(entry.found, str)]
-    for entry in wrong:
-        tell(f"{name}, {entry.place}: {entry.found}")
+def _tell_problems(name: str, entries: Iterable[Entry]) -> bool:
+    """Tell what is wrong with entries, the first ten of them; True where nothing is."""
+    wrong = 0
+    for entry in entries:
+        if isinstance(entry.found, str):
+            wrong += 1
+            if wrong <= _MOST_TOLD:
+                tell(f"{name}, {entry.place}: {entry.found}")
+    if wrong > _MOST_TOLD:
+        tell(f"{name}: and {counted(wrong - _MOST_TOLD, 'more problem')}")
     return not wrong
 
 
-def _send(name: str, stream: BinaryIO, size: int | None, sender: Sender) -> int:
+def _send(events: _Input, sender: Sender) -> int:
     last = ""
     try:
-        with progress("publishing", of=size, unit="bytes") as bar:
-            for entries in read_entries(_counted(stream, bar), now=wall_clock()):
-                if not _is_right(name, entries):
-                    tell(f"{name}: nothing from {entries[0].place} on was sent; {_so_far(sender, last)}")
+        with progress("publishing", of=events.size, unit="bytes") as bar:
+            for entries in events.entries(bar):
+                if not _tell_problems(events.name, entries):
+                    tell(f"{events.name}: nothing from {entries[0].place} on was sent; {_so_far(sender, last)}")
                     return WRONG_USE
                 for piece in sender.pieces(entries):
                     sender.send([entry.found for entry in piece if not isinstance(entry.found, str)])
                     last = piece[-1].place
     except BaseException:
-        tell(f"{name}: {_so_far(sender, last)}; whether more of it is in the log is not known")
+        doubt = f"; whether {sender.in_doubt:,} more are in the log is not known" if sender.in_doubt else ""
+        tell(f"{events.name}: {_so_far(sender, last)}{doubt}")
         raise
-    tell(f"{name}: {_so_far(sender, last)}")
+    tell(f"{events.name}: {_so_far(sender, last)}")
     return 0
 
 
 def _so_far(sender: Sender, last: str) -> str:
     if not sender.sent:
         return "0 events published"
-    return f"{sender.sent:,} event{'s' if sender.sent > 1 else ''} published, the last is {last}"
+    return f"{counted(sender.sent, 'event')} published, the last is {last}"
 
 
 def _counted(stream: BinaryIO, bar: Progress) -> Iterator[bytes]:

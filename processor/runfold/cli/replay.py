@@ -14,9 +14,10 @@ from cyclopts import App, Parameter
 
 from runfold.cli.exits import DONE, NO, NoError, WrongUseError
 from runfold.cli.opening import reading_log, reading_store
-from runfold.cli.options import HERE, AsJson, Places
+from runfold.cli.options import HERE, AsJson, AsOneObject, Places
 from runfold.cli.printing import print_json, print_line, print_table, progress, shown_time
 from runfold.cli.retrying import usage_moves
+from runfold.cli.text import counted
 from runfold.config import Settings
 from runfold.fold.usage import SUMS
 from runfold.replay import history as replay_history
@@ -43,7 +44,7 @@ def history(run_id: str, /, *, json: AsJson = False, places: Places = HERE) -> i
     """
     entries = asyncio.run(_history(places.settings(), run_id))
     if not entries:
-        raise NoError(f"the store knows nothing of a run {run_id}")
+        raise NoError(f"the store knows nothing of a run {run_id!r}")
     if json:
         print_json(*map(_as_dict, entries))
     else:
@@ -60,7 +61,7 @@ def verify(
     workspace: Annotated[
         str | None, Parameter(help="Folder with room for a second store; by default the data folder.")
     ] = None,
-    json: AsJson = False,
+    json: AsOneObject = False,
     places: Places = HERE,
 ) -> int:
     """Fold the log again up to the store's own positions, and compare; also beside a running serve.
@@ -123,7 +124,7 @@ def _row(entry: HistoryEntry) -> tuple[object, ...]:
         entry.source,
         entry.sequence,
         entry.outcome if entry.reason is None else f"{entry.outcome}: {entry.reason}",
-        "\n".join(changed),
+        changed,
     )
 
 
@@ -180,7 +181,7 @@ def _print_verification(found: Verification) -> None:
         )
     if found.unverifiable:
         print_line(f"{found.unverifiable:,} unverifiable: the log no longer has the first records of these runs")
-    print_line(f"{'identical' if found.identical else 'different'}: {found.records:,} records folded again")
+    print_line(f"{'identical' if found.identical else 'different'}: {counted(found.records, 'record')} folded again")
     sys.stdout.flush()
 
 

@@ -58,7 +58,7 @@ async def _planned(settings: Settings, run_ids: Sequence[str], *, json: bool) ->
             except RefoldRefused as error:
                 if len(run_ids) == 1:
                     raise
-                tell(f"{run_id}: {error}")
+                tell(f"{run_id!r}: {error}")
                 refused += 1
                 continue
             _show(plan, json=json)

@@ -16,7 +16,7 @@ from runfold_schemas import RunStatus
 ROW = ("run", "status", "model", "assistant", "created", "ended", "tokens", "flags")
 
 _TIMES = ("created_at", "started_at", "expires_at", "cancelled_at", "failed_at", "completed_at")
-_PLAIN = ("id", "status", "thread_id", "assistant_id", "model", "instructions")
+_PLAIN = ("id", "status", "thread_id", "assistant_id", "model")
 
 
 def row(state: RunState) -> Sequence[object]:
@@ -43,10 +43,11 @@ def facts(state: RunState, *, partitions: Sequence[int]) -> Iterator[tuple[str, 
     """All that is known of a run: names and values. ``partitions`` are those that hold it, the one shown first."""
     run = project(state)
     yield from ((name, run[name]) for name in _PLAIN)
+    yield "instructions", (run["instructions"] or "").splitlines()
     yield from ((name, shown_seconds(run[name])) for name in _TIMES)
-    shown = {"object", *_PLAIN, *_TIMES}
+    shown = {"object", "instructions", *_PLAIN, *_TIMES}
     yield from ((name, _shown(value)) for name, value in run.items() if name not in shown)
-    yield "timeline", "\n".join(_timeline(state))
+    yield "timeline", list(_timeline(state))
     yield "missing", ", ".join(f"{first} to {last}" for _, first, last in state.missing())
     yield "flags", flags_of(state)
     yield "log", f"partition {partitions[0]}, offsets {state.first_offset} to {state.last_offset}"

@@ -12,7 +12,7 @@ from msgspec import structs
 
 from runfold.cli.exits import DONE, NoError
 from runfold.cli.opening import reading_store
-from runfold.cli.options import HERE, AsJson, Every, Limit, Places
+from runfold.cli.options import HERE, AsJson, AsOneObject, Every, Limit, Places
 from runfold.cli.printing import print_facts, print_json, print_line, print_table, shown_time, tell
 from runfold.cli.run_views import ROW, facts, flags_of, row
 from runfold.config import Settings
@@ -69,7 +69,7 @@ def list_runs(
 
 
 @app.command
-def get(run_id: str, /, *, json: AsJson = False, places: Places = HERE) -> int:
+def get(run_id: str, /, *, json: AsOneObject = False, places: Places = HERE) -> int:
     """One Run, whole; with --json the Run and nothing else. Exit code 1 where there is none."""
     asyncio.run(_get(places.settings(), run_id, json=json))
     return DONE
@@ -127,7 +127,7 @@ async def _rows(store: Store, run_id: str) -> list[tuple[StoredRun, RunState]]:
     """The run's rows, the one that speaks for it first. Raises NoError where there is none."""
     rows = [(stored, decode_state(stored.body)) for stored in await store.find_run(run_id)]
     if not rows:
-        raise NoError(f"there is no run {run_id} in the store")
+        raise NoError(f"there is no run {run_id!r} in the store")
     return sorted(rows, key=lambda found: (found[1].flags & Flag.INCOMPLETE, found[0].partition))
 
 
@@ -144,7 +144,7 @@ async def _watch(settings: Settings, run_id: str, *, until_ended: bool, every: f
     seen: bytes | None = None
     async with reading_store(settings) as store:
         if not await store.find_run(run_id):
-            tell(f"there is no run {run_id} yet")
+            tell(f"there is no run {run_id!r} yet")
         while True:
             if await store.find_run(run_id):
                 stored, state = (await _rows(store, run_id))[0]

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+from runfold.log.checking import InvalidEvent
 from runfold.log.sync_publisher import SyncPublisher
 from runfold_schemas import Event
 
@@ -20,7 +21,8 @@ _PIECES_A_SECOND = 20
 class Sender:
     """Sends events and counts those that the log has. ``rate`` is in events a second; None is as fast as the log takes.
 
-    ``clock`` and ``sleep`` are in seconds. ``sent`` counts events; ``ends`` has per partition the offset behind the last.
+    ``clock`` and ``sleep`` are in seconds. ``sent`` counts events; ``in_doubt`` those handed over that the log has not
+    answered for; ``ends`` has per partition the offset behind the last.
     """
 
     def __init__(
@@ -34,7 +36,7 @@ class Sender:
         self._publisher, self._rate = publisher, rate
         self._clock, self._sleep = clock, sleep
         self._began = clock()
-        self.sent = 0
+        self.sent = self.in_doubt = 0
         self.ends: dict[int, int] = {}
 
     def pieces(self, items: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -47,6 +49,13 @@ class Sender:
         """Send one piece when its time has come; returns when the log has it. Raises as the publisher does."""
         if self._rate is not None:
             self._sleep(max(0.0, self._began + self.sent / self._rate - self._clock()))
-        for place in self._publisher.publish_many(events):
+        self.in_doubt = len(events)
+        try:
+            places = self._publisher.publish_many(events)
+        except InvalidEvent:
+            self.in_doubt = 0  # nothing of the call was sent
+            raise
+        self.in_doubt = 0
+        for place in places:
             self.ends[place.partition] = max(self.ends.get(place.partition, 0), place.offset + 1)
         self.sent += len(events)

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from runfold import wiring
 from runfold.cli.exits import DONE, INTERRUPTED, NO
+from runfold.cli.opening import reading_log
 from runfold.cli.options import HERE, Places
 from runfold.config import Settings
 from runfold.service import serve as service
@@ -39,6 +40,9 @@ async def _serve(settings: Settings, *, until_end: bool) -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, _interrupt, stop)
+    if until_end:
+        async with reading_log(settings):
+            pass  # where there is no log nothing is made, no folder and no store
     source, store = wiring.open_source(settings), wiring.open_store(settings, make_folder=True)
     await service.serve(settings, source, store, until_end=until_end, stop=stop)
 

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from runfold.cli.exits import DONE, NO
 from runfold.cli.opening import reading_log, reading_store
-from runfold.cli.options import HERE, AsJson, Every, Places
+from runfold.cli.options import HERE, AsOneObject, Every, Places
 from runfold.cli.printing import output, print_facts, print_json, print_line, print_table, shown_time
 from runfold.cli.status_report import PartitionReport, Report, report
 from runfold.config import Settings
@@ -20,7 +20,7 @@ def status(
     *,
     watch: Annotated[bool, Parameter(help="Look again and again, until interrupted.")] = False,
     every: Every = 1.0,
-    json: AsJson = False,
+    json: AsOneObject = False,
     places: Places = HERE,
 ) -> int:
     """Where every partition stands, what the runs are doing, and what is wrong.

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from runfold import wiring
 from runfold.cli.exits import DONE, NO
 from runfold.cli.opening import reading_store
-from runfold.cli.options import HERE, AsJson, Places
+from runfold.cli.options import HERE, AsOneObject, Places
 from runfold.cli.printing import print_json, print_line, print_table
 from runfold.cli.store_check import Check
 from runfold.cli.store_check import check as checked
+from runfold.cli.text import counted
 from runfold.config import Settings, without_password
 from runfold.store.digest import StoreDigest
 from runfold.store.digest import digest as digest_of
@@ -23,8 +25,11 @@ from runfold.store.port import StoreIdentity
 app = App(name="store", help="Migrate, check, dump and digest the store.", default_parameter=Parameter(negative=()))
 
 
+Anyway = Annotated[bool, Parameter(name="--json", help="May be said: the lines are JSON anyway.")]
+
+
 @app.command
-def migrate(*, json: AsJson = False, places: Places = HERE) -> int:
+def migrate(*, json: AsOneObject = False, places: Places = HERE) -> int:
     """Bring the store's tables to the version of this runfold, making the store where there is none."""
     settings = places.settings()
     identity = asyncio.run(_migrate(settings))
@@ -36,7 +41,7 @@ def migrate(*, json: AsJson = False, places: Places = HERE) -> int:
 
 
 @app.command
-def check(*, json: AsJson = False, places: Places = HERE) -> int:
+def check(*, json: AsOneObject = False, places: Places = HERE) -> int:
     """Read all of the store and see that it agrees with itself. Exit code 1 where it does not.
 
     Every row has to be readable, to agree with its columns, and usage has to be the sum of the runs. That it agrees with
@@ -48,20 +53,21 @@ def check(*, json: AsJson = False, places: Places = HERE) -> int:
     else:
         for problem in found.problems:
             print_line(problem)
-        state = "sound" if found.sound else f"not sound: {found.wrong:,} problems"
-        print_line(f"{state}; {found.runs:,} runs, {found.letters:,} dead letters, {found.buckets:,} usage buckets")
+        state = "sound" if found.sound else f"not sound: {counted(found.wrong, 'problem')}"
+        read = ((found.runs, "run"), (found.letters, "dead letter"), (found.buckets, "usage bucket"))
+        print_line(f"{state}; {', '.join(counted(number, noun) for number, noun in read)}")
     return DONE if found.sound else NO
 
 
 @app.command
-def dump(*, places: Places = HERE) -> int:
+def dump(*, json: Anyway = False, places: Places = HERE) -> int:  # noqa: ARG001 - what all verbs take is no error here
     """Everything that the digest covers, as JSON Lines in one order: two right stores of one log give the same."""
     asyncio.run(_dump(places.settings()))
     return DONE
 
 
 @app.command
-def digest(*, json: AsJson = False, places: Places = HERE) -> int:
+def digest(*, json: AsOneObject = False, places: Places = HERE) -> int:
     """One number for each partition and one for usage: two right stores of one log have the same."""
     found = asyncio.run(_digest(places.settings()))
     if json:

@@ -61,7 +61,7 @@ async def check(snapshot: StoreSnapshot) -> Check:
 def _look_at_run(partition: int, row: Row, usage: dict[BucketKey, list[int]]) -> Iterator[str]:
     """What is wrong with a run's row; adds its booking to ``usage``."""
     told = dict(zip(RUN_COLUMNS, row, strict=True))
-    where = f"run {told['run_id']} of partition {partition}"
+    where = f"run {told['run_id']!r} of partition {partition}"
     try:
         state = decode_state(told["body"])  # type: ignore[arg-type] # whatever a broken store holds, UNREADABLE covers
     except UNREADABLE as error:

@@ -41,7 +41,8 @@ MINUTES = {"minute": 1, "hour": 60, "day": 1440}
 class UsageLine(Struct, frozen=True, kw_only=True):
     """One line of the answer. ``begin`` and ``end`` are in Unix seconds.
 
-    They are None without a bucket; seconds are None where no run's times are all known, tokens where no run told any.
+    They are None without a bucket; tokens are None where no run told any. Seconds are sums over the ``timed_runs``, those
+    whose times are all known, and None where there is none.
     """
 
     begin: int | None
@@ -54,6 +55,7 @@ class UsageLine(Struct, frozen=True, kw_only=True):
     completion_tokens: int | None
     reasoning_tokens: int | None
     total_tokens: int | None
+    timed_runs: int
     queue_seconds: float | None
     run_seconds: float | None
 
@@ -86,10 +88,14 @@ def usage(
     """Sum up what ended runs used: runs, tokens, seconds in the queue and at work.
 
     A run counts in the minute in which it ended. Runs without_usage ended without telling; they count as runs, and their
-    tokens are unknown. Cached tokens are part of the prompt's, reasoning tokens of the completion's.
+    tokens are unknown. Cached tokens are part of the prompt's, reasoning tokens of the completion's. Seconds are sums over
+    timed_runs, whose times are all known. A period has the minutes that begin in it: --from 12:00:30 begins with 12:01, and
+    --until 12:00:30 ends with all of 12:00.
     """
     if json and as_csv:
         raise WrongUseError("--json and --csv are two answers: choose one")
+    if begin is not None and end is not None and begin > end:
+        raise WrongUseError(f"--from {shown_seconds(begin)} is later than --until {shown_seconds(end)} (UTC)")
     rows = asyncio.run(_read(places.settings(), begin=_minute(begin), end=_minute(end)))
     lines = summed(rows, by=by, bucket=bucket)
     if json:
@@ -132,7 +138,7 @@ def _named(bucket: BucketKey, name: str) -> str | None:
 
 def _line(key: tuple[Any, ...], sums: Sequence[int], width: int | None) -> UsageLine:
     told: dict[str, Any] = dict(zip(SUMS, sums, strict=True))
-    timed, queue, run = told.pop("timed_runs"), told.pop("queue_ms"), told.pop("run_ms")
+    timed, queue, run = told["timed_runs"], told.pop("queue_ms"), told.pop("run_ms")
     begin, *group = key
     if told["runs"] == told["without_usage"]:
         told |= dict.fromkeys(_TOKENS)

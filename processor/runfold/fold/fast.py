@@ -106,7 +106,7 @@ def follow(state: RunState, records: Sequence[Record], place: int, rules: Rules)
             and known_sources.get(event.source) == source.name
             and EARLIEST <= (at := event.occurred_at) <= record.timestamp + DAY
             and len(value) <= rules.largest_value  # type: ignore[arg-type]
-            and len(marks) < MARK * rules.alarm_events
+            and len(marks) < MARK * (rules.alarm_events - 1)
             and event.id
             and not event.approximate
         ):

@@ -127,7 +127,7 @@ def _reject(state: RunState, event: Event, rules: Rules) -> Rejection | None:
             detail = f"the run was created before, with another {', '.join(differing)}"
             return Rejection(reason=SECOND_CREATED, detail=detail)
     count = len(state.marks) // MARK
-    if count >= rules.alarm_events:
+    if count + 1 >= rules.alarm_events:
         return _reject_crowd(state, event, count, rules)
     return None
 
@@ -135,11 +135,10 @@ def _reject(state: RunState, event: Event, rules: Rules) -> Rejection | None:
 def _reject_crowd(state: RunState, event: Event, count: int, rules: Rules) -> Rejection | None:
     """Endings always count, and so do corrections up to a bound of their own: bills depend on them."""
     state.flags |= CROWDED
-    ended = state.ended_at is not None
-    excepted = (isinstance(event, RunEnded) and not ended) or (
-        type(event) is RunUsageCorrected and count < rules.most_events + rules.most_corrections + ended
-    )
-    if count < rules.most_events or excepted:
+    if count < rules.most_events or (isinstance(event, RunEnded) and state.ended_at is None):
+        return None
+    if type(event) is RunUsageCorrected and state.excess_corrections < rules.most_corrections:
+        state.excess_corrections += 1
         return None
     detail = f"the run has {count} events, and no run may have more than {rules.most_events}"
     return Rejection(reason=TOO_MANY_EVENTS, detail=detail)
@@ -236,7 +235,7 @@ def _ended(state: RunState, event: RunEnded, source: int, _rules: Rules) -> Outc
     if not first:
         if state.usage is None:
             state.usage = event.usage
-        if status != state.status:
+        if status != state.status or _contradicts(state, event):
             state.flags |= SECOND_END
         return LATE
     end(state, event)
@@ -244,6 +243,17 @@ def _ended(state: RunState, event: RunEnded, source: int, _rules: Rules) -> Outc
         enter(state, status, event)
         return APPLIED
     return _rewalk(state, place // SIZE)
+
+
+def _contradicts(state: RunState, event: RunEnded) -> bool:
+    """Tell whether a second end of the same status tells something else than the run shows; silence is no contradiction."""
+    usage = None if state.usage_corrected else event.usage
+    pairs = (
+        (usage, state.usage),
+        (event.last_error, state.last_error),
+        (event.incomplete_details, state.incomplete_details),
+    )
+    return any(told is not None and told != shown for told, shown in pairs)
 
 
 def end(state: RunState, event: RunEnded) -> None:

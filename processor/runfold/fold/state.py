@@ -43,7 +43,7 @@ class RunState(Struct, array_like=True, gc=False):
     was entered, ``queue_ms`` and ``run_ms`` what was spent before it, all exact while ``exact``. ``metadata`` is what a
     modified told, None before any did; ``told_at_end`` says whether one had when the run ended. ``marks`` holds 12 bytes
     for each event: 8 of a hash of its id, 4 of a hash of its content. For ``timeline`` see :mod:`runfold.fold.timeline`.
-    ``required_action`` is MessagePack, with keys in order.
+    ``required_action`` is MessagePack, with keys in order. ``excess_corrections`` are those that came to a full run.
     """
 
     run_id: str
@@ -73,6 +73,7 @@ class RunState(Struct, array_like=True, gc=False):
     last_offset: int = -1
     final_offset: int | None = None
     final_timestamp: int | None = None
+    excess_corrections: int = 0
 
     @property
     def created_at(self) -> int:

@@ -18,6 +18,7 @@ EARLIEST = 978_307_200_000
 
 DAY = 86_400_000
 MOST_BYTES = 1_000_000
+"""Of an event, where nobody sets another limit; readers reject what is over theirs (RUNFOLD_LARGEST_VALUE)."""
 
 _KNOWN_TYPES = frozenset(EVENT_TYPES)
 _LONGEST_SECONDS = 100_000_000_000
@@ -43,14 +44,17 @@ def check_origin(event: Event) -> None:
         raise InvalidEvent("occurred_at", f"expected whole milliseconds, got {type(event.occurred_at).__name__}")
 
 
-def checked_bytes(event: Event, now: int) -> bytes:
-    """The event as it goes on the wire. Raises InvalidEvent: unreadable, too large, or of no credible time."""
+def checked_bytes(event: Event, now: int, *, largest: int = MOST_BYTES) -> bytes:
+    """The event as it goes on the wire, in at most ``largest`` bytes.
+
+    Raises InvalidEvent: unreadable, too large, or of no credible time.
+    """
     try:
         value = codec.encode(event)
     except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidEvent("event", f"cannot be encoded: {error}") from error
-    if len(value) > MOST_BYTES:
-        raise InvalidEvent("event", f"takes {len(value):,} bytes; at most {MOST_BYTES:,} are allowed")
+    if len(value) > largest:
+        raise InvalidEvent("event", f"takes {len(value):,} bytes; at most {largest:,} are allowed")
     read_back = codec.decode(value)
     if isinstance(read_back, codec.Malformed):
         raise _told(read_back.detail)

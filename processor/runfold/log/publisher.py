@@ -17,7 +17,7 @@ from typing import Self
 
 from msgspec import Struct
 
-from runfold.log.checking import InvalidEvent, check_origin, checked_bytes
+from runfold.log.checking import MOST_BYTES, InvalidEvent, check_origin, checked_bytes
 from runfold.log.clock import wall_clock
 from runfold.log.numbering import Numbering
 from runfold.log.port import LogSink, LogUnreachable, Message, Place
@@ -39,7 +39,8 @@ class Publisher:
 
     It starts and closes the sink. ``source`` (1 to 40 characters) names who publishes. At most ``most_events`` and
     ``most_bytes`` wait for the log, and one call's events on top; calls wait for room. ``most_runs`` bounds the memory for
-    numbers. ``clock`` gives Unix milliseconds. Belongs to one event loop, and to the process that opened it.
+    numbers. An event of more than ``largest_value`` bytes is invalid: the readers' RUNFOLD_LARGEST_VALUE. ``clock`` gives
+    Unix milliseconds. Belongs to one event loop, and to the process that opened it.
     """
 
     def __init__(
@@ -50,11 +51,13 @@ class Publisher:
         most_events: int = 50_000,
         most_bytes: int = 32_000_000,
         most_runs: int = 100_000,
+        largest_value: int = MOST_BYTES,
         clock: Callable[[], int] = wall_clock,
     ) -> None:
         self._sink, self._clock = sink, clock
         self._numbering = Numbering(source, most_runs=most_runs)
         self._most_events, self._most_bytes = most_events, most_bytes
+        self._largest_value = largest_value
         self._queue: deque[_Sending] = deque()
         self._events = self._bytes = 0
         self._turn = asyncio.Lock()  # first come, first numbered
@@ -151,7 +154,7 @@ class Publisher:
     def _message(self, event: Event, now: int) -> Message:
         check_origin(event)
         completed = self._numbering.complete(event, now)
-        value = checked_bytes(completed, now)
+        value = checked_bytes(completed, now, largest=self._largest_value)
         return Message(completed.run_id.encode(), value)
 
     async def _send_while_open(self) -> None:

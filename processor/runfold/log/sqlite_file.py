@@ -94,7 +94,7 @@ def create(path: Path, *, partitions: int) -> None:
     _check_no_stale_wal(path)
     if path.exists():
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path)
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with closing(sqlite3.connect(unfinished, isolation_level=None)) as connection:
@@ -106,6 +106,15 @@ def create(path: Path, *, partitions: int) -> None:
     finally:
         unfinished.unlink(missing_ok=True)
     _sync_folder(path.parent)
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # also FileNotFoundError, below /proc, which elsewhere means that there is no log
+        raise LogUnreachable(
+            f"RUNFOLD_LOG: {path}: its folder cannot be made: {error.strerror}; check the path and the rights on it"
+        ) from error
 
 
 def _check_no_stale_wal(path: Path) -> None:

@@ -86,12 +86,17 @@ def test_a_problem_is_named_and_the_rest_goes_on(broken, cli, fold):
     assert [run["id"] for run in cli("runs", "list", "--json").lines] == ["run_2", "run_1"]
 
 
-def test_a_file_that_is_not_there_is_a_problem(runs, cli):
-    """A file that cannot be read is named, and the others are captured."""
-    answer = cli("capture", "runs", "/nowhere.json", str(runs))
-    assert answer.code == 1
-    assert "/nowhere.json: cannot be read" in answer.err
-    assert "0 ignored, 1 problems" in answer.err
+def test_files_that_cannot_be_read_are_wrong_use(runs, tmp_path, cli, data):
+    """Every file that cannot be read is named, and nothing of the others is captured."""
+    answer = cli("capture", "runs", "/nowhere.json", str(runs), str(tmp_path))
+    assert (answer.code, answer.err.splitlines()) == (
+        2,
+        [
+            "runfold: /nowhere.json: cannot be read: No such file or directory",
+            f"runfold: {tmp_path}: cannot be read: Is a directory",
+        ],
+    )
+    assert not data.exists()
 
 
 def test_a_run_that_the_log_would_refuse_is_a_problem(tmp_path, cli):
@@ -101,7 +106,7 @@ def test_a_run_that_the_log_would_refuse_is_a_problem(tmp_path, cli):
     file.write_bytes(msgspec.json.encode([RUN, later]))
     answer = cli("capture", "runs", str(file))
     assert answer.code == 1
-    assert "1 problems" in answer.err
+    assert answer.err.endswith(", 1 problem\n")
 
 
 def test_streams_come_from_standard_input(command):

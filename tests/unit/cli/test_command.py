@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -43,8 +44,23 @@ def test_the_console_script_is_the_same_command():
 def test_help_names_every_verb_and_the_exit_codes(command):
     """--help names each verb, and what the exit codes mean."""
     out = command("--help").out
-    verbs = "publish capture serve demo runs usage status dead-letters replay store config --install-completion 130"
+    verbs = "publish capture serve demo runs usage status dead-letters replay store config --install-completion 130 143"
     assert all(word in out for word in verbs.split())
+
+
+@pytest.mark.parametrize(
+    ("verb", "told"),
+    [(("publish",), "how many were published"), (("capture",), "how many events"), (("runs", "get"), "A JSON object")],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_help_says_what_json_prints(cli, verb, told):
+    """Where --json prints one object and no lines, --help says which."""
+    assert told in cli(*verb, "--help").out
+
+
+def test_help_says_which_minutes_a_period_has(cli):
+    """usage --help says how a period that begins in mid-minute is rounded."""
+    assert "--from 12:00:30 begins with 12:01" in " ".join(cli("usage", "--help").out.split())
 
 
 def test_help_imports_no_adapter():
@@ -74,6 +90,8 @@ def test_help_imports_no_adapter():
         ("capture", "xml", "-"),
         ("config", "--log", "ftp://host"),
         ("demo", "--seconds", "0"),
+        ("serve", "extra"),
+        ("capture", "sse", "/nowhere"),
     ],
     ids=" ".join,
 )
@@ -114,6 +132,26 @@ def test_a_reader_that_leaves_is_no_error(started, append, fold):
     assert process.stderr.read() == b""
 
 
+@pytest.mark.parametrize("words", [("--help",), ("runs", "--help"), ("runs", "list", "--limit", "0")], ids=" ".join)
+def test_a_reader_that_leaves_at_once_is_no_error(started, append, fold, words):
+    """Help and tables, too, end in silence where nobody reads them."""
+    append([created(f"run_{number}") for number in range(2000)])
+    fold()
+    process = started(*words)
+    process.stdout.close()
+    assert process.wait(30) == 0
+    assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize("words", [("--help",), ("runs", "list"), ("config",), ("publish",)], ids=" ".join)
+def test_streams_that_are_closed_are_no_error(append, fold, words):
+    """Without stdin, stdout and stderr a command does what it does, and tells nobody."""
+    append([created()])
+    fold()
+    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-m", "runfold", *words]
+    assert subprocess.run(command, check=False, timeout=60).returncode == 0
+
+
 def test_stdout_has_the_answer_alone(command, append, fold):
     """With --json stdout can be piped on: the Run and nothing else."""
     append([created()])
@@ -133,6 +171,17 @@ def test_ctrl_c_ends_with_130_and_no_traceback(started, append, fold):
     assert process.stderr.read() == b"runfold: interrupted\n"
 
 
+def test_ctrl_c_before_anything_was_sent(started, data):
+    """Ctrl-C ends a publish that has had no input yet, without a doubt about what is in the log."""
+    process = started("publish", "-")
+    ready = threading.Event()
+    while not (data / "runfold.log.db").exists():
+        ready.wait(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    assert b"known" not in process.stderr.read()
+
+
 def test_ctrl_c_while_standard_input_is_silent(started):
     """Ctrl-C ends a publish that waits for more input, and says what is in the log."""
     serving = started("serve")
@@ -142,7 +191,8 @@ def test_ctrl_c_while_standard_input_is_silent(started):
     wait_for(b"batch_committed", serving)
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 130
-    assert b"1 event published, the last is line 1" in process.stderr.read()
+    err = process.stderr.read()
+    assert b"1 event published, the last is line 1\n" in err
 
 
 def test_serve_until_end_folds_what_is_there(command, append):
@@ -152,9 +202,10 @@ def test_serve_until_end_folds_what_is_there(command, append):
     assert command("runs", "get", "run_1", "--json").lines[0]["status"] == "completed"
 
 
-def test_serve_until_end_without_a_log_is_unreachable(command):
-    """serve --until-end ends with 3 where there is no log."""
+def test_serve_until_end_without_a_log_is_unreachable(command, data):
+    """serve --until-end ends with 3 where there is no log, and makes nothing."""
     assert command("serve", "--until-end").code == 3
+    assert not data.exists()
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
@@ -203,7 +254,7 @@ def test_events_are_watched_as_they_come(started, append):
     serving = started("serve")
     wait_for(b"batch_committed", serving)
     watching = started("runs", "watch", "run_1", "--until-ended", "--every", "0.02")
-    assert b"there is no run run_1 yet" in watching.stderr.readline()
+    assert b"there is no run 'run_1' yet" in watching.stderr.readline()
     append([created()])
     assert b"queued" in watching.stdout.readline()
     append([RunQueued(run_id="run_1", thread_id="t", id="2", occurred_at=AT + 1)])

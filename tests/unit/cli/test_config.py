@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import pytest
+
+from runfold import config
+
 
 def told(answer):
     return {line["name"]: (line["value"], line["origin"]) for line in answer.lines}
@@ -29,10 +33,65 @@ def test_people_see_what_each_setting_is_for(cli):
 
 def test_secrets_are_masked(cli, monkeypatch):
     """A secret's value is shown to nobody."""
-    from runfold import config
-
     rows = tuple(row._replace(secret=row.name == "log") for row in config.SETTINGS)
     monkeypatch.setattr(config, "SETTINGS", rows)
     answer = cli("config", "--json", "--log", "sqlite:///hidden.db")
     assert told(answer)["log"][0] == "********"
     assert "hidden" not in answer.out
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("RUNFOLD_PARTITIONS", "1001"),
+        ("RUNFOLD_PARTITIONS", "²"),
+        ("RUNFOLD_PARTITIONS", "٣"),
+        ("RUNFOLD_PARTITIONS", "9" * 5000),
+        ("RUNFOLD_LEASE", "٣"),
+        ("RUNFOLD_LEASE", "nan"),
+        ("RUNFOLD_MOST_EVENTS", "49901"),
+        ("RUNFOLD_LARGEST_VALUE", "16777217"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_a_number_out_of_bounds_is_told_in_our_words(cli, monkeypatch, variable, text):
+    """What is no number in ASCII digits, or beyond what log and fold take, is told with the bounds."""
+    monkeypatch.setenv(variable, text)
+    answer = cli("config")
+    assert answer.code == 2
+    assert variable in answer.err
+    assert answer.err.rstrip().endswith(("is wanted", "are wanted"))
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [("RUNFOLD_PARTITIONS", "1000"), ("RUNFOLD_MOST_EVENTS", "49_900"), ("RUNFOLD_LARGEST_VALUE", "16777216")],
+)
+def test_a_bound_itself_is_taken(cli, monkeypatch, variable, text):
+    """The bounds that are told are themselves taken."""
+    monkeypatch.setenv(variable, text)
+    assert cli("config").code == 0
+
+
+def test_rules_that_the_fold_refuses_join_the_problems(monkeypatch):
+    """What the fold's settings cannot be together is told with all else that is wrong."""
+    rows = tuple(row._replace(parse=int) if row.name == "rules.most_events" else row for row in config.SETTINGS)
+    monkeypatch.setattr(config, "SETTINGS", rows)
+    with pytest.raises(config.ConfigError, match=r"RUNFOLD_LEASE(.|\n)*RUNFOLD_MOST_EVENTS.*most_corrections"):
+        config.load_settings(environment={"RUNFOLD_MOST_EVENTS": "60000", "RUNFOLD_LEASE": "x"})
+
+
+def test_the_schemes_that_this_version_knows_are_told(cli, monkeypatch):
+    """A URL of another scheme is refused naming those that there are."""
+    monkeypatch.setenv("RUNFOLD_LOG", "kafka://host:9092/topic")
+    answer = cli("config")
+    assert answer.code == 2
+    assert "this version knows no kafka://, only sqlite:///" in answer.err
+
+
+@pytest.mark.parametrize("variable", ["RUNFOLD_LEASES", "RUNFOLD_SHARED", "RUNFOLD_TEST_POSTGRES"])
+def test_a_variable_that_is_no_setting_is_a_problem(cli, monkeypatch, variable):
+    """Whatever begins as our variables do, and is none of them, is told: it may be a setting misspelt."""
+    monkeypatch.setenv(variable, "1")
+    answer = cli("config")
+    assert (answer.code, answer.err.split(":")[1]) == (2, f" {variable}")

@@ -11,10 +11,11 @@ from runfold_schemas import Event, RunCompleted, RunQueued, Usage, encode, encod
 from runfold_schemas.testing import random_event, random_json
 
 NOW = 1_790_000_000_000
+DAY = 86_400_000
 
 
 def entries(*blocks: bytes):
-    return [entry for found in read_entries(blocks, now=NOW) for entry in found]
+    return [entry for found in read_entries(blocks, clock=lambda: NOW) for entry in found]
 
 
 def in_blocks(data: bytes, size: int) -> list[bytes]:
@@ -33,6 +34,16 @@ def test_events_are_read_however_the_bytes_come(encoded, behind, size):
     events = [timely_event(rng) for _ in range(30)]
     data = b"".join(encoded(event) + behind for event in events)
     assert [entry.found for entry in entries(*in_blocks(data, size))] == events
+
+
+def test_time_goes_on_while_a_pipe_is_read():
+    """What was a time too far ahead at the first block is none at a later one."""
+    later = encode_json(
+        msgspec.structs.replace(RunQueued(run_id="r", thread_id="t", id="1"), occurred_at=NOW + 2 * DAY)
+    )
+    time = iter((NOW, NOW + DAY, NOW + DAY))  # a last look is for what stands behind the last newline
+    told = [entry.found for found in read_entries([later + b"\n"] * 2, clock=time.__next__) for entry in found]
+    assert [isinstance(found, str) for found in told] == [True, False]
 
 
 def test_a_frame_ends_where_the_value_does():

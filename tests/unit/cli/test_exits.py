@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from cyclopts import App
 
 from runfold.cli import exits
-from runfold.cli.app import app
 from runfold.cli.serve import _interrupt
 from runfold.config import ConfigError
 from runfold.log.checking import InvalidEvent
@@ -21,10 +21,10 @@ def failing(monkeypatch):
     """Makes the next command raise an error."""
 
     def fail(error: BaseException) -> None:
-        def raising(*_: object) -> None:
+        def raising(*_: object, **__: object) -> None:
             raise error
 
-        monkeypatch.setattr(type(app), "__call__", raising)
+        monkeypatch.setattr(App, "__call__", raising)
 
     return fail
 
@@ -62,6 +62,18 @@ def test_each_line_of_a_message_is_told_on_stderr(cli, failing):
     failing(ConfigError("RUNFOLD_A: wrong\nRUNFOLD_B: wrong too"))
     answer = cli("config")
     assert (answer.out, answer.err) == ("", "runfold: RUNFOLD_A: wrong\nrunfold: RUNFOLD_B: wrong too\n")
+
+
+def test_what_is_too_much_is_told_in_our_words(cli):
+    """A word that no parameter takes is named, and where to look."""
+    answer = cli("serve", "extra")
+    assert (answer.code, answer.err) == (2, "runfold: not understood: 'extra'; --help shows what can be given\n")
+
+
+def test_a_message_shows_no_terminal_codes(cli, failing):
+    """What others wrote, and an error repeats, does not speak to the terminal."""
+    failing(ConfigError("run \x1b[2J of \u202e"))
+    assert cli("config").err == "runfold: run \\x1b[2J of \\u202e\n"
 
 
 def test_a_bug_keeps_its_traceback(cli, failing):

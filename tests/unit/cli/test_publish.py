@@ -3,13 +3,15 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
 from runfold import wiring
 from runfold.cli.sending import Sender
+from runfold.log.port import LogUnreachable
 from runfold.log.sync_publisher import SyncPublisher
-from runfold_schemas import RunCreated, RunQueued, decode, encode, encode_json
+from runfold_schemas import RunCreated, RunModified, RunQueued, decode, encode, encode_json
 
 AT = 1_760_000_000_000
 
@@ -71,6 +73,47 @@ def test_a_file_with_a_problem_sends_nothing(tmp_path, cli, in_log):
         str(file),
     ]
     assert in_log() is None
+
+
+def test_of_many_problems_ten_are_told(tmp_path, cli, in_log):
+    """Of a file that is none of events the first ten problems are told, and the rest is counted."""
+    file = tmp_path / "garbage"
+    file.write_bytes(b"\x00nope\n" * 25)
+    answer = cli("publish", str(file))
+    lines = answer.err.splitlines()
+    assert (answer.code, len(lines)) == (2, 12)
+    assert lines[9:] == [
+        f"{file}, line 10: no JSON object",
+        f"{file}: and 15 more problems",
+        f"{file}: nothing was sent",
+    ]
+    assert in_log() is None
+
+
+@pytest.mark.parametrize("size", [2_000, 1_500_000])
+def test_the_settings_say_how_large_an_event_may_be(tmp_path, cli, monkeypatch, in_log, size):
+    """RUNFOLD_LARGEST_VALUE is the limit that a file is checked by."""
+    monkeypatch.setenv("RUNFOLD_LARGEST_VALUE", str(size))
+    file = tmp_path / "events.jsonl"
+    file.write_bytes(encode_json(RunModified(run_id="r", thread_id="t", metadata={"a": "x" * (size - 500)})))
+    assert cli("publish", str(file)).code == 0
+    file.write_bytes(encode_json(RunModified(run_id="r", thread_id="t", metadata={"a": "x" * size})))
+    assert f"at most {size:,} are allowed" in cli("publish", str(file)).err
+    assert len(in_log()) == 1
+
+
+def test_what_is_in_doubt_is_told(tmp_path, cli, monkeypatch):
+    """Where the log fails with events in hand, people are told of how many it is not known whether the log has them."""
+
+    def fail(*_: object) -> None:
+        raise LogUnreachable("RUNFOLD_LOG: it is away")
+
+    monkeypatch.setattr("runfold.log.sync_publisher.SyncPublisher.publish_many", fail)
+    file = tmp_path / "events.jsonl"
+    file.write_bytes(encode_json(queued(1)))
+    answer = cli("publish", str(file))
+    assert answer.code == 3
+    assert f"{file}: 0 events published; whether 1 more are in the log is not known" in answer.err
 
 
 def test_standard_input_is_published(command, in_log):
@@ -146,6 +189,18 @@ def test_a_file_that_is_not_there_is_wrong_use(cli):
         2,
         "runfold: /nowhere/events.jsonl: cannot be read: No such file or directory\n",
     )
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="this system has no /proc")
+def test_a_folder_that_cannot_be_made_is_told_as_that(tmp_path, cli, monkeypatch):
+    """To somebody who publishes, a log that cannot be made is not a log that publishing would make."""
+    monkeypatch.setenv("RUNFOLD_DATA", "/proc/x")
+    file = tmp_path / "events.jsonl"
+    file.write_bytes(encode_json(queued(1)))
+    answer = cli("publish", str(file))
+    assert answer.code == 3
+    assert "/proc/x/runfold.log.db: its folder cannot be made: No such file or directory" in answer.err
+    assert "publish something" not in answer.err
 
 
 def test_a_log_that_cannot_be_written_is_unreachable(tmp_path, cli):

@@ -104,7 +104,7 @@ def test_get_shows_people_everything(cli):
 def test_a_run_that_is_not_there_is_a_no(cli):
     """There is no such run: exit code 1, and a line that says so."""
     answer = cli("runs", "get", "run_9", "--json")
-    assert (answer.code, answer.out, answer.err) == (1, "", "runfold: there is no run run_9 in the store\n")
+    assert (answer.code, answer.out, answer.err) == (1, "", "runfold: there is no run 'run_9' in the store\n")
 
 
 def test_watching_an_ended_run_shows_it_once(cli):

@@ -87,3 +87,8 @@ def test_a_file_that_is_no_store_is_refused(tmp_path, cli):
     assert answer.code == 2
     assert "RUNFOLD_STORE" in answer.err
     assert other.read_bytes() == b"this is no database" * 100
+
+
+def test_dump_takes_json_for_granted(world, cli):
+    """store dump --json prints what store dump does: it is JSON Lines already."""
+    assert cli("store", "dump", "--json") == cli("store", "dump")

@@ -54,6 +54,7 @@ def test_all_is_summed_into_one_line(cli):
         "completion_tokens": 13,
         "reasoning_tokens": 0,
         "total_tokens": 120,
+        "timed_runs": 2,
         "queue_seconds": 3.0,
         "run_seconds": 7.0,
     }
@@ -128,7 +129,21 @@ def test_csv_of_nothing_is_its_head(cli):
 def test_people_get_a_row_of_totals(cli):
     """The table ends with the totals of what is known."""
     last = cli("usage", "--by", "model").out.splitlines()[-1]
-    assert last.split() == ["total", "3", "1", "107", "53", "13", "0", "120", "3.0", "7.0"]
+    assert last.split() == ["total", "3", "1", "107", "53", "13", "0", "120", "2", "3.0", "7.0"]
+
+
+def test_seconds_come_with_the_runs_they_are_of(cli):
+    """How many runs the seconds are sums over is told, for --csv too: only those whose times are all known."""
+    rows = csv.DictReader(io.StringIO(cli("usage", "--by", "model", "--csv").out))
+    assert [(row["runs"], row["timed_runs"]) for row in rows] == [("2", "2"), ("1", "0")]
+
+
+def test_a_period_that_ends_before_it_begins_is_wrong_use(cli):
+    """--from later than --until is refused; the same time twice is a period with nothing in it."""
+    answer = cli("usage", "--from", "2025-10-10", "--until", "2025-10-09")
+    assert (answer.code, answer.out) == (2, "")
+    assert "--from 2025-10-10 00:00:00 is later than --until 2025-10-09 00:00:00" in answer.err
+    assert cli("usage", "--json", "--from", "2025-10-09", "--until", "2025-10-09").lines == []
 
 
 def test_json_and_csv_together_are_wrong_use(cli):

@@ -31,6 +31,15 @@ def test_the_same_end_twice_is_not_reported(ended: Story) -> None:
     assert Flag.SECOND_END not in ended.flags
 
 
+@pytest.mark.parametrize("told", [{"usage": usage(11)}, {"last_error": {"code": "x"}}])
+def test_a_second_end_that_contradicts_is_reported(ended: Story, told: dict[str, object]) -> None:
+    """A second end of the same status that tells another usage or reason is late, and the run is flagged."""
+    before = ended.run
+    assert ended.tell(RunCompleted, 6, **told) == "late"
+    assert ended.run == before
+    assert Flag.SECOND_END in ended.flags
+
+
 def test_a_second_end_fills_an_unknown_usage(story: Story) -> None:
     """Where the first end did not know the usage, a second one tells it."""
     story.tell(RunCreated, 0)

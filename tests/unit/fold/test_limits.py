@@ -70,9 +70,21 @@ def test_an_end_takes_no_corrections_place(full: Story) -> None:
     assert verdicts == ["applied", "applied"]
 
 
+def test_a_run_that_ended_early_has_the_same_bound_of_corrections() -> None:
+    """Whether a run ended before it was full makes no difference to how many corrections it then takes."""
+    story = Story(SMALL)
+    story.tell(RunCreated, 0)
+    story.tell(RunCompleted, 1)
+    story.tell(RunQueued, 2)
+    story.tell(RunQueued, 3)
+    verdicts = [story.tell(RunUsageCorrected, 4 + number, usage=usage(number)) for number in range(3)]
+    assert verdicts[:2] == ["applied", "applied"]
+    assert reason(verdicts[2]) == "too_many_events"
+
+
 def test_many_events_raise_an_alarm() -> None:
-    """A run with more events than the alarm allows is flagged, and folds on."""
-    story = Story(Rules(alarm_events=2))
+    """A run with as many events as raise the alarm is flagged, and folds on."""
+    story = Story(Rules(alarm_events=3))
     story.tell(RunCreated, 0)
     story.tell(RunInProgress, 1)
     assert Flag.CROWDED not in story.flags

@@ -88,6 +88,15 @@ def test_too_large_an_event_is_refused():
     assert "1,0" in refused(RunModified(**GIVEN, metadata={"a": "x" * 1_000_000})).reason
 
 
+def test_the_limit_is_the_readers():
+    """Whoever reads with another limit is sent events up to that, and no larger ones."""
+    event = RunModified(**GIVEN, metadata={"a": "x" * 1_000_000})
+    value = codec.encode(event)
+    assert checked_bytes(event, NOW, largest=len(value)) == value
+    with pytest.raises(InvalidEvent, match=f"at most {len(value) - 1:,}"):
+        checked_bytes(event, NOW, largest=len(value) - 1)
+
+
 @pytest.mark.parametrize(
     ("event", "field"),
     [

@@ -49,6 +49,13 @@ async def test_an_invalid_event_is_not_sent(sink, publisher):
     assert sink.appends == []
 
 
+async def test_the_largest_event_is_the_publishers_to_know(sink):
+    """An event over ``largest_value`` is refused."""
+    async with Publisher(sink, largest_value=1_000) as publisher:
+        with pytest.raises(InvalidEvent, match="at most 1,000"):
+            await publisher.publish(RunModified(run_id="r", thread_id="t", metadata={"a": "x" * 1_000}))
+
+
 async def test_one_invalid_event_stops_its_batch(sink, publisher):
     """Of a batch with an invalid event nothing is sent."""
     with pytest.raises(InvalidEvent, match="thread_id"):
