@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytest_plugins = ["kafka_fixtures"]
+pytest_plugins = ["kafka_fixtures", "postgres_fixtures"]
 
 
 @pytest.fixture

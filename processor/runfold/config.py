@@ -105,7 +105,7 @@ def _url(*schemes: str) -> Callable[[str], str]:
 
 
 def _examples(schemes: Sequence[str]) -> str:
-    return " or ".join(_EXAMPLES[scheme] for scheme in schemes)
+    return " or ".join(_EXAMPLES[scheme] for scheme in schemes if scheme in _EXAMPLES)
 
 
 def _name(text: str) -> str:
@@ -131,7 +131,11 @@ def _kafka(name: str, parse: Callable[[str], Any], told: str, *, secret: bool = 
     return Setting(f"kafka.{field_name}", f"RUNFOLD_KAFKA_{field_name.upper()}", parse, default, told, secret)
 
 
-_EXAMPLES = {"sqlite": "sqlite:///runfold.db", "kafka": "kafka://localhost:9092/run-events"}
+_EXAMPLES = {
+    "sqlite": "sqlite:///runfold.db",
+    "kafka": "kafka://localhost:9092/run-events",
+    "postgresql": "postgresql://user@host/database",
+}
 _RULES, _KAFKA = "rules.", "kafka."
 _WHOLE = re.compile(r"[0-9][0-9_]{0,20}")
 
@@ -147,9 +151,9 @@ SETTINGS = (
     Setting(
         "store",
         "RUNFOLD_STORE",
-        _url("sqlite"),
+        _url("sqlite", "postgresql", "postgres"),
         "",
-        "the store: sqlite:///FILE; by default runfold.db in the data folder",
+        "the store: sqlite:///FILE or postgresql://...; by default runfold.db in the data folder",
     ),
     Setting(
         "partitions",
@@ -265,7 +269,7 @@ def load_settings(
         try:
             values[setting.name] = setting.parse(text) if text or setting.default else ""
         except ValueError as error:
-            problems.append(f"{setting.variable} ({origin}): {text!r}: {error}")
+            problems.append(f"{setting.variable} ({origin}): {without_password(text)!r}: {error}")
     rules = _rules(values, problems)
     if problems:
         raise ConfigError("\n".join(problems))
@@ -280,9 +284,14 @@ def effective(settings: Settings) -> list[tuple[Setting, str, str]]:
     """Each setting with its effective value, secrets masked, and where it came from."""
     rows = []
     for setting in SETTINGS:
-        value = str(attrgetter(setting.name)(settings))
+        value = without_password(str(attrgetter(setting.name)(settings)))
         rows.append((setting, "********" if setting.secret and value else value, settings.origins[setting.name]))
     return rows
+
+
+def without_password(text: str) -> str:
+    """A URL with the password in it masked; anything else as it is."""
+    return _PASSWORD.sub(r"\1\4********\3", text)
 
 
 def _rules(values: dict[str, Any], problems: list[str]) -> Rules:
@@ -309,4 +318,5 @@ def _told(setting: Setting, given: Mapping[str, str | None], environment: Mappin
     return setting.default, "default"
 
 
+_PASSWORD = re.compile(r"(://[^/?#@:]*:)(.*)(@)|([?&]password=)([^&]*)")
 _KNOWN = frozenset(setting.variable for setting in SETTINGS)

@@ -24,7 +24,30 @@ from runfold.store.sqlite import SqliteStore
 if TYPE_CHECKING:
     from runfold.log.kafka_topic import KafkaTopic
 
-STORES = {"sqlite": SqliteStore, "memory": MemoryStore}
+
+def _sqlite_store(url: str) -> Store:
+    return SqliteStore(path_of("RUNFOLD_STORE", url))
+
+
+def _memory_store(_url: str) -> Store:
+    return MemoryStore()
+
+
+def _postgres_store(url: str) -> Store:
+    try:
+        # Imported here: its driver is an extra, and whoever is content with SQLite need not have it.
+        from runfold.store.postgres import PostgresStore  # noqa: PLC0415 - see above
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"RUNFOLD_STORE: PostgreSQL needs {error.name}: pip install 'runfold[postgres]'") from error
+    return PostgresStore(url)
+
+
+STORES: dict[str, Callable[[str], Store]] = {
+    "sqlite": _sqlite_store,
+    "postgresql": _postgres_store,
+    "memory": _memory_store,
+}
+"""What opens the store of a URL, by its scheme. The one in memory is for tests: no setting names it."""
 
 
 class LogAdapter(NamedTuple):
@@ -104,14 +127,18 @@ def open_sync_publisher(settings: Settings, **options: Any) -> SyncPublisher:
 
 
 def open_store(settings: Settings, *, make_folder: bool = False) -> Store:
-    """The store of RUNFOLD_STORE; not opened yet."""
-    path = path_of("RUNFOLD_STORE", settings.store)
-    if make_folder:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreUnreachable(f"the store {path} (RUNFOLD_STORE): its folder cannot be made ({error})") from error
-    return SqliteStore(path)
+    """The store of RUNFOLD_STORE; not opened yet. ``make_folder``: that of an embedded one."""
+    scheme = settings.store.partition("://")[0]
+    if make_folder and scheme == "sqlite":
+        _make_folder_of(path_of("RUNFOLD_STORE", settings.store))
+    return STORES["postgresql" if scheme == "postgres" else scheme](settings.store)
+
+
+def _make_folder_of(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreUnreachable(f"the store {path} (RUNFOLD_STORE): its folder cannot be made ({error})") from error
 
 
 def _publishing(settings: Settings) -> dict[str, Any]:

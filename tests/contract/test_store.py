@@ -20,6 +20,7 @@ from runfold.store.digest import digest, dump
 from runfold.store.memory import MemoryStore
 from runfold.store.port import DoorChange, Lease, Note, RunFilter, StalePosition, Store, StoreRefused, UsageRow
 from runfold.store.sqlite import SqliteStore
+from runfold.wiring import STORES
 from runfold_schemas import RunStatus
 
 StoreFactory = Callable[[], Awaitable[Any]]
@@ -29,12 +30,23 @@ GPT = Dimensions("gpt-4o", "asst_1", "proj_1", "user_1", "")
 NAMELESS = Dimensions()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-async def store_factory(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StoreFactory]:
-    memory, opened = MemoryStore(), list[Store]()
+@pytest.fixture(params=sorted(STORES))
+def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Store]:
+    if request.param == "sqlite":
+        return lambda: SqliteStore(tmp_path / "store.db", young=8)
+    if request.param == "memory":
+        memory = MemoryStore()
+        return lambda: memory
+    url = request.getfixturevalue("postgres_url")
+    return lambda: STORES[request.param](url)
+
+
+@pytest.fixture
+async def store_factory(make_store: Callable[[], Store]) -> AsyncIterator[StoreFactory]:
+    opened = list[Store]()
 
     async def open_store() -> Store:
-        store: Store = memory if request.param == "memory" else SqliteStore(tmp_path / "store.db", young=8)
+        store = make_store()
         await store.open()
         opened.append(store)
         return store

@@ -1,4 +1,4 @@
-"""SQLite agrees with the store in plain dictionaries, whatever is asked of both and in whatever order."""
+"""SQLite and PostgreSQL agree with the store in plain dictionaries, whatever is asked of both and in whatever order."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from runfold.fold.changes import Changes, JournalEntry, Letter, PositionChange, RunChange
 from runfold.fold.usage import SUMS, BucketKey, Dimensions
@@ -18,6 +19,7 @@ from runfold.store.difference import first_difference, first_usage_difference
 from runfold.store.digest import digest, dump
 from runfold.store.memory import MemoryStore
 from runfold.store.port import DoorChange, Lease, RunFilter, StalePosition
+from runfold.store.postgres import PostgresStore
 from runfold.store.sqlite import SqliteStore
 
 PARTITIONS = (0, 1)
@@ -69,11 +71,12 @@ class Stores(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner()
         self.folder = tempfile.TemporaryDirectory()
-        self.model = MemoryStore()
-        self.sqlite = SqliteStore(Path(self.folder.name, "store.db"), young=4)
-        self.stores: tuple[Any, Any] = (self.model, self.sqlite)
+        self.stores: tuple[Any, Any] = (MemoryStore(), self.rival())
         self.leases: list[dict[int, Lease]] = [{}, {}]
         self.end = dict.fromkeys(PARTITIONS, 0)
+
+    def rival(self) -> Any:
+        return SqliteStore(Path(self.folder.name, "store.db"), young=4)
 
     def both(self, ask: Callable[[Any], Awaitable[Any]]) -> Any:
         answers = [self.attempt(ask(store)) for store in self.stores]
@@ -200,7 +203,7 @@ class Stores(RuleBasedStateMachine):
         assert told[0] == told[1]
 
     def teardown(self) -> None:
-        self.runner.run(self.sqlite.close())
+        self.runner.run(self.stores[1].close())
         self.runner.close()
         self.folder.cleanup()
 
@@ -214,6 +217,19 @@ async def _listed(store: Any, wanted: RunFilter) -> list[tuple[int, str, bytes]]
     return [(row.partition, row.run_id, row.body) for row in await store.list_runs(wanted)]
 
 
+class PostgresStores(Stores):
+    database = ""
+
+    def rival(self) -> Any:
+        return PostgresStore(f"{self.database}?schema=agree_{uuid4().hex[:16]}")
+
+
 Stores.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
 TestStores = Stores.TestCase
 TestStores.__doc__ = "Any sequence of claims, batches, refolds and reads gives the same answers and the same dump."
+
+
+def test_postgresql_agrees(postgres_database: str) -> None:
+    """Any sequence of claims, batches, refolds and reads gives PostgreSQL's answers and dump as it gives the model's."""
+    PostgresStores.database = postgres_database
+    run_state_machine_as_test(PostgresStores, settings=settings(max_examples=10, stateful_step_count=20, deadline=None))

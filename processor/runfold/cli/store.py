@@ -16,7 +16,7 @@ from runfold.cli.printing import print_json, print_line, print_table
 from runfold.cli.store_check import Check
 from runfold.cli.store_check import check as checked
 from runfold.cli.text import counted
-from runfold.config import Settings
+from runfold.config import Settings, without_password
 from runfold.store.digest import StoreDigest
 from runfold.store.digest import digest as digest_of
 from runfold.store.digest import dump as dump_of
@@ -36,7 +36,7 @@ def migrate(*, json: AsOneObject = False, places: Places = HERE) -> int:
     if json:
         print_json(identity)
     else:
-        print_line(f"{settings.store}: schema version {identity.schema_version}")
+        print_line(f"{without_password(settings.store)}: schema version {identity.schema_version}")
     return DONE
 
 
