@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 
 import kafka_broker
@@ -12,6 +13,13 @@ from kafka_fixtures import skip_without_kafka_tools
 from kafka_jars import class_path
 
 PATIENCE = 30
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch):
+    """No setting of whoever runs the tests gets into them."""
+    for name in [name for name in os.environ if name.startswith("RUNFOLD_")]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture
