@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
 from functools import cache
-from pathlib import Path
 from random import Random
 from typing import Any
 
-import jsonschema
 import pytest
 from fold_histories import (
     ENDS,
@@ -26,6 +22,7 @@ from fold_histories import (
 from fold_stories import event
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from run_contract import SCHEMA, run_validator
 
 from runfold.fold.batch import PartitionFold
 from runfold.fold.changes import Changes
@@ -46,7 +43,6 @@ from runfold_schemas import (
     RunRequiresAction,
 )
 
-SCHEMA = Path(os.environ.get("RUNFOLD_SHARED", Path(__file__).parents[3] / "shared")) / "seed" / "run.schema.json"
 randoms = st.randoms(use_true_random=False)
 rules = st.sampled_from((DEFAULT_RULES, SMALL))
 
@@ -259,21 +255,7 @@ def test_every_projection_keeps_the_contract(rng: Random, limits: Any) -> None:
         contract().validate(project(state))
 
 
-@cache
-def contract() -> Any:
-    return jsonschema.Draft202012Validator(_nullable(json.loads(SCHEMA.read_text())))
-
-
-def _nullable(schema: Any) -> Any:
-    """The schema with ``nullable: true`` read as "the type, or null"."""
-    if isinstance(schema, list):
-        return [_nullable(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    read = {name: _nullable(item) for name, item in schema.items()}
-    if read.pop("nullable", False) is True:
-        read["type"] = [read["type"], "null"]
-    return read
+contract = cache(run_validator)
 
 
 @given(randoms, rules)

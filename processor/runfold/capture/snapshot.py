@@ -47,6 +47,8 @@ _ENDS: dict[str, tuple[type[RunEnded], str | None]] = {
     "expired": (RunExpired, None),
 }
 _TIMES = ("created_at", "started_at", "cancelled_at", "failed_at", "completed_at")
+_END_TIMES = {"cancelled_at", "failed_at", "completed_at"}
+_OPEN = {"queued", "in_progress", "requires_action", "cancelling"}
 _canonical = msgpack.Encoder(order="deterministic").encode
 
 
@@ -86,8 +88,18 @@ class _Told:
         if self.metadata is not None:
             yield self.at_latest(RunModified, metadata=self.metadata)
         status = self.body.fields.get("status")
+        self.complain_of_contradictions(status)
         if status != "in_progress" or started_at is None:
             yield from self.status(status)
+
+    def complain_of_contradictions(self, status: Any) -> None:
+        """Say what cannot be true together; the body is captured all the same, as it stands."""
+        if isinstance(status, str) and status in _OPEN:
+            for field in sorted(_END_TIMES & self.times.keys()):
+                self.body.complaints.append(f"{field} is set, and the status is {status!r:.60}")
+        created_at, started_at = self.times.get("created_at"), self.times.get("started_at")
+        if created_at is not None and started_at is not None and started_at < created_at:
+            self.body.complaints.append("started_at is before created_at")
 
     def created(self) -> RunCreated:
         """Its id leaves out what it says: bodies of one run agree on that, or the fold reports that they do not."""

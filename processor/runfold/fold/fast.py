@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from struct import Struct as Packing
+from typing import Any
 
 from runfold.fold.admit import DAY, EARLIEST
 from runfold.fold.content import CODE_OF, MARK, ended_content, hash_of_content, hash_of_id
@@ -16,7 +17,7 @@ from runfold.fold.record import Record
 from runfold.fold.rules import Rules
 from runfold.fold.run import STATUS_OF, end, enter
 from runfold.fold.state import RunState, Source, hash_of_source, known_sources
-from runfold.fold.table import END, ENTER, FIRST_END, IN_PROGRESS, REQUIRES_ACTION, TABLE
+from runfold.fold.table import END, ENTER, FIRST_END, REQUIRES_ACTION, TABLE
 from runfold.fold.timeline import SIZE, pack
 from runfold.fold.usage import dimensions_of
 from runfold_schemas.codec import UNREADABLE, decode_lean, read_lean
@@ -54,16 +55,12 @@ def hurry(state: RunState | None, records: Sequence[Record], rules: Rules) -> tu
 
 def begin(record: Record, rules: Rules) -> RunState | None:
     """The state of a new run after a ``created`` that is its source's first event; None for any other record."""
-    value = record.value
-    try:
-        event = read_lean(value)  # type: ignore[arg-type]  # a null value is among what it raises for
-    except UNREADABLE:
-        event = decode_lean(value)
+    event = _read(record)
     if type(event) is not LeanRunCreated or event.sequence != 1 or event.source is None:
         return None
     at = event.occurred_at
     usual = event.id and event.run_id.encode() == record.key and EARLIEST <= at <= record.timestamp + DAY
-    if not usual or len(value) > rules.largest_value:  # type: ignore[arg-type]
+    if not usual or len(record.value) > rules.largest_value:  # type: ignore[arg-type]
         return None
     try:
         said, beside = said_by(event), said_beside(event)
@@ -82,20 +79,13 @@ def begin(record: Record, rules: Rules) -> RunState | None:
 
 
 def follow(state: RunState, records: Sequence[Record], place: int, rules: Rules) -> int:
-    """Fold records from ``place`` on, while each is the next status that an open run without flags may enter.
-
-    Returns the place of the first record that was left, or the number of records. Never goes past an end.
-    """
+    """Fold records from ``place`` on while each is the next status that the run may enter; returns where it stopped."""
     sources, timeline = state.sources, state.timeline
     if state.flags or state.ended_at is not None or len(sources) != 1 or not _numbered(timeline):
         return place
     source, marks, thread = sources[0], state.marks, state.thread_id.encode()
     for record in records[place:] if place else records:
-        value = record.value
-        try:
-            event = read_lean(value)  # type: ignore[arg-type]
-        except UNREADABLE:
-            event = decode_lean(value)
+        event = _read(record)
         status, code, seed = _STEPS.get(type(event), _NO_STEP)
         if not (
             seed
@@ -105,7 +95,7 @@ def follow(state: RunState, records: Sequence[Record], place: int, rules: Rules)
             and event.thread_id == state.thread_id
             and known_sources.get(event.source) == source.name
             and EARLIEST <= (at := event.occurred_at) <= record.timestamp + DAY
-            and len(value) <= rules.largest_value  # type: ignore[arg-type]
+            and len(record.value) <= rules.largest_value  # type: ignore[arg-type]
             and len(marks) < MARK * (rules.alarm_events - 1)
             and event.id
             and not event.approximate
@@ -119,8 +109,6 @@ def follow(state: RunState, records: Sequence[Record], place: int, rules: Rules)
         marks += identity + hash_of_content(told, (at << 5 | seed) & 0xFFFFFFFF)
         timeline += pack(0, code, source.last, at)
         enter(state, status, event)
-        if status == IN_PROGRESS:
-            state.started_at = at
         state.required_action = told[len(thread) :] if status == REQUIRES_ACTION else None
         place += 1
         if status >= FIRST_END:
@@ -128,6 +116,13 @@ def follow(state: RunState, records: Sequence[Record], place: int, rules: Rules)
             break
     state.marks, state.timeline = marks, timeline
     return place
+
+
+def _read(record: Record) -> Any:
+    try:
+        return read_lean(record.value)  # type: ignore[arg-type]  # a null value is among what it raises for
+    except UNREADABLE:
+        return decode_lean(record.value)
 
 
 def _told(event: Event, status: int, thread: bytes) -> bytes | None:

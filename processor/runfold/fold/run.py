@@ -210,8 +210,6 @@ def _status_told(state: RunState, event: Event, source: int, _rules: Rules) -> O
     move = TABLE[state.status][status]
     if move == ENTER:
         enter(state, status, event)
-        if status == IN_PROGRESS:
-            state.started_at = at
         state.required_action = action
         return APPLIED
     if move == RESTART and state.started_at is not None and at > state.started_at:
@@ -274,6 +272,8 @@ def enter(state: RunState, status: int, event: Event) -> None:
         elif state.status == IN_PROGRESS:
             state.run_ms += spent
     state.status, state.since = status, event.occurred_at
+    if status == IN_PROGRESS:
+        state.started_at = event.occurred_at
     if event.approximate:
         state.exact = False
 

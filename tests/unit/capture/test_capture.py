@@ -29,14 +29,14 @@ def read(text: str | bytes, kind: str) -> list[Captured | Problem | Finished]:
 def test_stream_gives_its_bodies_in_order(body: BodyWith) -> None:
     """Every Run body of a stream is captured where it stands; steps, messages and the end's mark are counted only."""
     text = (
-        sse("thread.run.created", body(status="queued"))
+        sse("thread.run.created", body(status="queued", completed_at=None))
         + sse("thread.run.step.created", {"id": "step_1", "object": "thread.run.step", "status": "in_progress"})
         + sse("thread.message.delta", {"object": "thread.message.delta"})
         + sse("thread.run.completed", body())
         + "event: done\ndata: [DONE]\n\n"
     )
     assert read(text, "sse") == [
-        Captured("standard input", 2, snapshot(body(status="queued")).events),
+        Captured("standard input", 2, snapshot(body(status="queued", completed_at=None)).events),
         Captured("standard input", 11, snapshot(body()).events),
         Finished("standard input", bodies=2, passed_over=3),
     ]

@@ -261,3 +261,17 @@ def test_unreadable_details_leave_the_counts(body: BodyWith) -> None:
     )
     assert only(told, RunCompleted).usage == Usage(prompt_tokens=3, completion_tokens=4, total_tokens=7)
     assert told.complaints[0].startswith("usage.prompt_token_details")
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"status": "queued", "completed_at": 1761861690}, "completed_at is set, and the status is 'queued'"),
+        ({"created_at": 1761861690, "started_at": 1761861680}, "started_at is before created_at"),
+    ],
+)
+def test_contradictions_are_told(body: BodyWith, fields: dict[str, object], complaint: str) -> None:
+    """What cannot be true together is named; the body is captured all the same."""
+    told = snapshot(body(**fields))
+    assert complaint in told.complaints
+    assert told.events
