@@ -14,7 +14,7 @@ from kafka_cluster import Cluster
 from kafka_fixtures import skip_without_kafka_tools
 from kafka_jars import HERE
 
-PATIENCE = 30
+PATIENCE = 120
 
 
 @pytest.fixture(autouse=True)
