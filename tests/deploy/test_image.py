@@ -94,7 +94,9 @@ def run(built, tmp_path):
         path = built / "opt/runfold/bin" / program
         environment = {"RUNFOLD_DATA": str(tmp_path / "data")}
         command = [path, *words]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60
+        )
 
     return call
 
@@ -126,9 +128,12 @@ def test_nothing_in_it_installs_packages(built):
 
 
 def _engine_answers():
-    return shutil.which("docker") is not None and not subprocess.run(
-        ["docker", "info", "--format", "{{.ServerErrors}}"], capture_output=True, check=False, timeout=30
-    ).returncode
+    return (
+        shutil.which("docker") is not None
+        and not subprocess.run(
+            ["docker", "info", "--format", "{{.ServerErrors}}"], capture_output=True, check=False, timeout=30
+        ).returncode
+    )
 
 
 @pytest.mark.skipif(not _engine_answers(), reason="no container engine answers `docker info`")

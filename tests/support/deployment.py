@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 
+from runfold.config import SETTINGS
+
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 DOCKERFILE, COMPOSE = DEPLOY / "Dockerfile", DEPLOY / "compose.yaml"
@@ -42,3 +44,9 @@ def compose() -> dict[str, Any]:
 SERVICES: dict[str, dict[str, Any]] = compose()["services"]
 OURS = {name: service for name, service in SERVICES.items() if service["image"].startswith("runfold:")}
 """The services that run the command."""
+
+
+def worker_environment() -> dict[str, str]:
+    """What a worker is given; without its place to ask for health where this version has no such setting."""
+    unknown = {"RUNFOLD_HEALTH"} - {setting.variable for setting in SETTINGS}
+    return {name: text for name, text in SERVICES["worker"]["environment"].items() if name not in unknown}
