@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from deployment import COMPOSE, DEPLOY, OURS, ROOT, SERVICES, compose, worker_environment
+from deployment import COMPOSE, DEPLOY, DOCKERFILE, OURS, ROOT, SERVICES, compose, worker_environment
 from kafka_jars import POM
 
 import runfold
@@ -124,7 +124,13 @@ def test_data_are_in_volumes_that_have_a_name():
     named = {
         mount.split(":")[0] for each in SERVICES.values() for mount in each.get("volumes", ()) if isinstance(mount, str)
     }
-    assert named == compose()["volumes"].keys() == {"kafka", "postgres", "prometheus"}
+    assert named == compose()["volumes"].keys() == {"runfold", "kafka", "postgres", "prometheus"}
+
+
+def test_data_folder_of_the_image_is_a_volume():
+    """What a verb has to write, as `replay verify` does, finds room where the root is read-only."""
+    (folder,) = re.findall(r"RUNFOLD_DATA=(\S+)", DOCKERFILE.read_text())
+    assert f"runfold:{folder}" in WORKER["volumes"]
 
 
 @pytest.mark.parametrize("service", OURS.values(), ids=OURS)
