@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 from deployment import COMPOSE, DEPLOY, DOCKERFILE, OURS, ROOT, SERVICES, compose, worker_environment
 from kafka_jars import POM
+from ruamel.yaml import YAML
 
 import runfold
 from runfold.cli.app import command_line
@@ -24,6 +25,7 @@ from runfold.log.kafka_options import address_of
 LASTING = {name: service for name, service in SERVICES.items() if service["restart"] == "unless-stopped"}
 JOBS = SERVICES.keys() - LASTING.keys()
 WORKER = SERVICES["worker"]
+needs_prometheus = pytest.mark.skipif(not (DEPLOY / "prometheus").is_dir(), reason="no settings of Prometheus yet")
 each_service = pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES)
 each_lasting_service = pytest.mark.parametrize("service", LASTING.values(), ids=LASTING)
 
@@ -108,7 +110,7 @@ def test_stopping_may_take_longer_than_draining():
     assert seconds(WORKER["stop_grace_period"]) > float(WORKER["environment"]["RUNFOLD_DRAIN"])
 
 
-@pytest.mark.skipif(not (DEPLOY / "prometheus").is_dir(), reason="no settings of Prometheus yet")
+@needs_prometheus
 def test_mounted_files_are_there():
     """What is mounted from here exists: Docker must not make a folder in its place."""
     mounts = [mount for service in SERVICES.values() for mount in service.get("volumes", ()) if isinstance(mount, dict)]
@@ -117,6 +119,23 @@ def test_mounted_files_are_there():
         assert mount["read_only"]
         assert not mount["bind"]["create_host_path"]
         assert (DEPLOY / mount["source"]).is_file(), mount["source"]
+
+
+@needs_prometheus
+def test_prometheus_asks_every_worker_where_it_listens():
+    """It looks up the workers' service, whose name stands for all of them, and asks at the port of their health."""
+    told = YAML(typ="safe").load(DEPLOY / "prometheus" / "prometheus.yml")
+    (asked,) = [place for job in told["scrape_configs"] for place in job["dns_sd_configs"]]
+    port = int(WORKER["environment"]["RUNFOLD_HEALTH"].rpartition(":")[2])
+    assert (asked["names"], asked["type"], asked["port"]) == (["worker"], "A", port)
+
+
+@needs_prometheus
+def test_prometheus_finds_its_alerts():
+    """The files of rules that it is told of are mounted beside its settings."""
+    told = YAML(typ="safe").load(DEPLOY / "prometheus" / "prometheus.yml")
+    mounted = {mount["target"] for mount in SERVICES["prometheus"]["volumes"] if isinstance(mount, dict)}
+    assert {f"/etc/prometheus/{name}" for name in told["rule_files"]} <= mounted
 
 
 def test_data_are_in_volumes_that_have_a_name():
