@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from cyclopts import App, Parameter
@@ -38,11 +38,22 @@ _SAID_ANYWAY = frozenset(("id", "object"))
 
 
 @app.command
-def history(run_id: str, /, *, json: AsJson = False, places: Places = HERE) -> int:
+def history(
+    run_id: str,
+    /,
+    *,
+    follow: Annotated[
+        bool, Parameter(help="Stay, and show what is published from now on; also of a run yet to come.")
+    ] = False,
+    json: AsJson = False,
+    places: Places = HERE,
+) -> int:
     """Every record of a run: what became of it, and what it changed. Exit code 1 where there is no such run.
 
     It is folded again from the log, from the run's own range alone, with today's code.
     """
+    if follow:
+        asyncio.run(_follow(places.settings(), run_id, json=json))
     entries = asyncio.run(_history(places.settings(), run_id))
     if not entries:
         raise NoError(f"the store knows nothing of a run {run_id!r}")
@@ -82,6 +93,24 @@ def verify(
 async def _history(settings: Settings, run_id: str) -> list[HistoryEntry]:
     async with reading_log(settings) as source, reading_store(settings) as store:
         return await replay_history.history(source, store, settings.rules, run_id)
+
+
+async def _follow(settings: Settings, run_id: str, *, json: bool) -> None:
+    async with reading_log(settings) as source, reading_store(settings) as store:
+        async for entry in replay_history.follow(source, store, settings.rules, run_id):
+            if json:
+                print_json(_as_dict(entry))
+            else:
+                _print_entry(entry)
+            sys.stdout.flush()
+
+
+def _print_entry(entry: HistoryEntry) -> None:
+    """An entry by itself: where it stands, what it is, and beneath it what it changed."""
+    *told, changed = _row(entry)
+    print_line("  ".join(str(part) for part in told if part is not None))
+    for line in changed if isinstance(changed, list) else ():
+        print_line(f"    {line}")
 
 
 async def _verify(settings: Settings, folder: Path) -> Verification:
