@@ -125,7 +125,9 @@ async def _begin(source: LogSource, store: Store, shadow: Shadow, positions: Map
     if not new:
         return {}
     firsts = {status.partition: status.first_offset for status in await store.partitions() if status.partition in new}
-    starts = {which: max(first, ranges[which].begin) for which, first in firsts.items()}
+    # What the log had lost before it was folded is as if the log began behind it, though an archive may have it.
+    behind = {lost.partition: lost.end for lost in await store.lost_ranges() if lost.accepted_at is not None}
+    starts = {which: max(first, ranges[which].begin, behind.get(which, 0)) for which, first in firsts.items()}
     await shadow.begin({which: min(start, positions[which]) for which, start in starts.items()})
     return {which: start for which, start in starts.items() if start > firsts[which]}
 
