@@ -108,7 +108,7 @@ class Worker:
             while self._said.poll():
                 told = self._said.recv()
                 if isinstance(told, Hello):
-                    self._dead = [told.owner]
+                    self._dead = [*self._dead[-2:], told.owner]  # the one before may not have been buried yet
                 elif isinstance(told, Refusal):
                     words = told.words
         return words
