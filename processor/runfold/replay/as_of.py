@@ -30,10 +30,10 @@ from runfold.replay.run_range import (
     check_fold,
     check_log,
     known_ranges,
-    set_aside_of,
 )
 from runfold.replay.shadow import Progress, Shadow
 from runfold.replay.workspace import fresh_store
+from runfold.store.notes import set_aside_of
 from runfold.store.port import Store
 from runfold_schemas.codec import decode_lean
 

@@ -17,11 +17,12 @@ from runfold.fold.rules import Rules
 from runfold.log.port import LogSource, Range
 from runfold.replay.differences import Finding, findings
 from runfold.replay.refold import outdated
-from runfold.replay.run_range import bind, check_fold, set_aside_of
+from runfold.replay.run_range import bind, check_fold
 from runfold.replay.shadow import BATCH_RECORDS, Progress, Shadow
 from runfold.replay.take_over import Place, RunKey, Spared, WithoutLetters, letters_of, take_over
 from runfold.replay.workspace import fresh_store
 from runfold.store.digest import StoreDigest, digest, in_chunks
+from runfold.store.notes import set_aside_of
 from runfold.store.port import REBUILD, Store, StoreRefused, StoreSnapshot
 from runfold_schemas.codec import decode_lean
 
@@ -107,7 +108,9 @@ async def _begin(source: LogSource, store: Store, shadow: Shadow, positions: Map
     if not new:
         return {}
     firsts = {status.partition: status.first_offset for status in await store.partitions() if status.partition in new}
-    starts = {which: max(first, ranges[which].begin) for which, first in firsts.items()}
+    # What the log had lost before it was folded is as if the log began behind it, though an archive may have it.
+    behind = {lost.partition: lost.end for lost in await store.lost_ranges() if lost.accepted_at is not None}
+    starts = {which: max(first, ranges[which].begin, behind.get(which, 0)) for which, first in firsts.items()}
     await shadow.begin({which: min(start, positions[which]) for which, start in starts.items()})
     return {which: start for which, start in starts.items() if start > firsts[which]}
 
