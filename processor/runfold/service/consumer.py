@@ -116,6 +116,7 @@ class Consumer:
                 rules=self._rules,
                 set_aside=set_aside.get(partition),
                 most_runs=self._options.open_runs,
+                compiled=self._options.compiled,
             )
             for partition in leases
         }
