@@ -42,7 +42,7 @@ cdef inline Slice slice_of(bytes data):
 
 
 cdef inline bint equal(Slice one, Slice other) noexcept:
-    return one.size == other.size and memcmp(one.at, other.at, one.size) == 0
+    return one.size == other.size and (one.size == 0 or memcmp(one.at, other.at, one.size) == 0)
 
 
 cdef inline Cursor cursor_over(Slice slice) noexcept:
@@ -242,8 +242,9 @@ cdef inline int put(Buffer *b, const void *data, Py_ssize_t size) except -1:
         if grown == NULL:
             raise MemoryError
         b.at, b.room = grown, 2 * (b.size + size) + 256
-    memcpy(b.at + b.size, data, size)
-    b.size += size
+    if size:
+        memcpy(b.at + b.size, data, size)
+        b.size += size
     return 0
 
 

@@ -314,10 +314,14 @@ cdef class Swift:
     cdef int put_canonical(self, Buffer *b, Event *e, int key, uint8_t absent) except -1:
         """A free-form value with its keys in order, if it is one that was seen before."""
         cdef Slice value = e.values[key]
+        cdef bytes canonical
         if not e.told >> key & 1:
             return put_byte(b, absent) + 1
         found = (<dict> self.remembered[key]).get(PyBytes_FromStringAndSize(<const char *> value.at, value.size))
-        return found is not None and put_slice(b, slice_of(bytes(found))) + 1
+        if found is None:
+            return 0
+        canonical = bytes(found)  # by name, or it would be gone before it is copied
+        return put_slice(b, slice_of(canonical)) + 1
 
     cdef uint64_t source_of(self, Event *e) except? 0:
         cdef bytes name = PyBytes_FromStringAndSize(<const char *> e.source.at, e.source.size)
