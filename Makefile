@@ -11,10 +11,11 @@ ENGINE ?= docker
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.venv/.runtime: pyproject.toml constraints.txt
+.venv/.runtime: pyproject.toml constraints.txt hatch_build.py $(wildcard processor/runfold/fold/_*.p[yx][xi])
 	@test -n "$(PYTHON)" || { echo "runfold needs Python 3.11 or newer; none was found. Name one: make PYTHON=/path/to/python3" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "no virtual environment could be made; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 2; }
 	$(BIN)/python -m pip install --quiet --editable . --constraint constraints.txt
+	@$(BIN)/python -c 'from runfold.fold.short_cut import BUILT; BUILT or print("No C compiler or no Python headers: installed without the compiled fold. Slower, the same results.")'
 	@touch $@
 
 .venv/.development: .venv/.runtime
@@ -56,5 +57,5 @@ constraints: ## Compile the pins anew (needs uv)
 	uv pip compile pyproject.toml --extra kafka --extra postgres --group lint --group test --universal --python-version 3.11 --no-header --upgrade --output-file constraints.txt
 
 clean: ## Remove what was made
-	rm -rf .venv deploy/kafka/.jars .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist runfold-data
+	rm -rf .venv processor/runfold/fold/_swift*.so deploy/kafka/.jars .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist runfold-data
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

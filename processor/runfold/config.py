@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct, field
 
 from runfold.fold.rules import DEFAULT_RULES, MOST_EVENTS, Rules
+from runfold.fold.short_cut import BUILT
 from runfold.log.kafka_options import COMPRESSIONS, MECHANISMS, PROTOCOLS, KafkaOptions, address_of
 from runfold.log.sqlite_file import MOST_PARTITIONS
 
@@ -47,6 +48,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     batch_bytes: int
     batch_linger: float
     open_runs: int
+    compiled: str
     lease: float
     drain: float
     patience: float
@@ -88,6 +90,13 @@ def _one_of(*choices: str) -> Callable[[str], str]:
         return chosen
 
     return parse
+
+
+def _compiled(text: str) -> str:
+    chosen = _one_of("auto", "yes", "no")(text)
+    if chosen == "yes" and not BUILT:
+        raise ValueError("it was not built; install runfold again where there are a C compiler and Python's headers")
+    return "no" if chosen == "no" or not BUILT else "yes"
 
 
 def _url(*schemes: str) -> Callable[[str], str]:
@@ -173,6 +182,13 @@ SETTINGS = (
     Setting("batch_linger", "RUNFOLD_BATCH_LINGER", _seconds(0, 60), "0.002", "seconds a batch waits for more records"),
     Setting(
         "open_runs", "RUNFOLD_OPEN_RUNS", _count(100, 10_000_000), "20000", "open runs kept in memory, a partition"
+    ),
+    Setting(
+        "compiled",
+        "RUNFOLD_COMPILED",
+        _compiled,
+        "auto",
+        "the compiled fold: auto (where it was built), yes or no; results are the same, speed is not",
     ),
     Setting(
         "lease", "RUNFOLD_LEASE", _seconds(1, 3600), "10", "seconds a partition stays with a worker that is silent"

@@ -80,7 +80,7 @@ _settings = attrgetter(*SETTINGS)
 _NO_SETTINGS = _settings(LeanRunCreated(run_id="", thread_id=""))
 _NO_TOOLS = Raw(b"\x90")
 _NIL = b"\xc0"
-_remembered: dict[str, dict[bytes, Raw]] = {name: {} for name in _RAW_FIELDS}
+REMEMBERED: dict[str, dict[bytes, Raw]] = {name: {} for name in _RAW_FIELDS}
 
 
 def canonical(name: str, raw: Raw) -> Raw:
@@ -88,7 +88,7 @@ def canonical(name: str, raw: Raw) -> Raw:
 
     Raises msgspec.ValidationError or what else decoding raises where the value is not of the field's type or no JSON.
     """
-    remembered, data = _remembered[name], bytes(raw)
+    remembered, data = REMEMBERED[name], bytes(raw)
     found = remembered.get(data)
     if found is None:
         value: Any = _decoders[name](data)
@@ -123,7 +123,7 @@ def said_by(created: LeanRunCreated) -> bytes:
 def _canonical_settings(settings: tuple[Any, ...]) -> tuple[Any, ...]:
     """All settings, down to the last one told: null and left out are the same."""
     told = [
-        canonical(name, value) if name in _remembered else value for name, value in zip(SETTINGS, settings, strict=True)
+        canonical(name, value) if name in REMEMBERED else value for name, value in zip(SETTINGS, settings, strict=True)
     ]
     _check("temperature or top_p", told[:2])
     while told and (told[-1] is None or (type(told[-1]) is Raw and bytes(told[-1]) == _NIL)):

@@ -123,6 +123,7 @@ async def _verify(settings: Settings, folder: Path) -> Verification:
                 settings.rules,
                 workspace=folder,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
+                compiled=settings.compiled == "yes",
             )
 
 

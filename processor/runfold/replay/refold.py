@@ -85,9 +85,10 @@ async def refold(
 ) -> Changes:
     """Fold a run's records of one partition from nothing: its row (none or one), letters, journal, and all of its usage.
 
+    It goes the simple way alone, and so is a second opinion on what a live fold has written.
     ``watch`` is told of every record. Raises RangeLost where retention has been quicker.
     """
-    fold = PartitionFold(part.partition, rules=rules, decode=decode, set_aside=set_aside, watch=watch)
+    fold = PartitionFold(part.partition, rules=rules, decode=decode, set_aside=set_aside, watch=watch, compiled=False)
     changes = Changes()
     key = part.run_id.encode()
     async for records in source.read(part.partition, begin=part.begin, end=part.end, key=key):

@@ -32,7 +32,7 @@ class Shadow:
     """Folds ``source`` into ``store``, which is fresh, open, bound and its own. ``positions`` says how far it has come.
 
     ``set_aside`` holds per partition the offsets that people set aside. ``last_offsets`` are those of the last records.
-    ``done`` counts the offsets that were folded.
+    ``done`` counts the offsets that were folded. ``compiled``: let the fold take its compiled short cut.
     """
 
     def __init__(
@@ -44,13 +44,14 @@ class Shadow:
         decode: Decode,
         set_aside: Mapping[int, Mapping[int, str]],
         progress: Progress | None = None,
+        compiled: bool = True,
     ) -> None:
         self.store = store
         self.positions: dict[int, int] = {}
         self.last_offsets: dict[int, int] = {}
         self._source, self._rules, self._decode, self._set_aside = source, rules, decode, set_aside
         self._leases: dict[int, Lease] = {}
-        self._progress = progress
+        self._progress, self._compiled = progress, compiled
         self.done = self._total = 0
 
     async def begin(self, starts: Mapping[int, int]) -> None:
@@ -85,7 +86,11 @@ class Shadow:
     async def _advance_one(self, partition: int, end: int, in_hand: asyncio.Semaphore) -> None:
         async with in_hand:
             fold = PartitionFold(
-                partition, rules=self._rules, decode=self._decode, set_aside=self._set_aside.get(partition)
+                partition,
+                rules=self._rules,
+                decode=self._decode,
+                set_aside=self._set_aside.get(partition),
+                compiled=self._compiled,
             )
             async for records in _batches(self._source, partition, begin=self.positions[partition], end=end):
                 await self._fold(fold, records)

@@ -61,6 +61,7 @@ async def verify(
     workspace: Path,
     progress: Progress | None = None,
     decode: Decode = decode_lean,
+    compiled: bool = True,
 ) -> Verification:
     """Compare the store with the log. ``workspace`` is a folder with room for another store; nothing is left in it.
 
@@ -73,7 +74,9 @@ async def verify(
     owner = await check_fold(source, store, rules)
     set_aside = set_aside_of(await store.notes())
     async with fresh_store(workspace) as beside:
-        shadow = Shadow(source, beside, rules=rules, decode=decode, set_aside=set_aside, progress=progress)
+        shadow = Shadow(
+            source, beside, rules=rules, decode=decode, set_aside=set_aside, progress=progress, compiled=compiled
+        )
         await bind(beside, owner)
         lost = await _follow(source, store, shadow)
         snapshot = await store.snapshot()

@@ -130,6 +130,7 @@ class Consumer:
                 rules=self._rules,
                 set_aside=self._ownership.killers.set_aside.get(partition),
                 most_runs=self._options.open_runs,
+                compiled=self._options.compiled,
             )
         self._read_to = {}
         self._source.assign(self._positions)

@@ -11,12 +11,14 @@ class Options(Struct, frozen=True, kw_only=True):
     """Bounds of one batch (records, bytes, seconds to wait for more), of memory, and of waiting. Times in seconds.
 
     ``wary_records`` bounds a batch whose records are taken in hand one by one, so that other things are not kept waiting.
+    ``compiled``: let the fold take its compiled short cut.
     """
 
     batch_records: int = 40_000
     batch_bytes: int = 16_000_000
     batch_linger: float = 0.002
     open_runs: int = 20_000
+    compiled: bool = True
     drain: float = 10.0
     patience: float = 30.0
     idle_wait: float = 1.0
@@ -30,6 +32,7 @@ class Options(Struct, frozen=True, kw_only=True):
             batch_bytes=settings.batch_bytes,
             batch_linger=settings.batch_linger,
             open_runs=settings.open_runs,
+            compiled=settings.compiled == "yes",
             drain=settings.drain,
             patience=settings.patience,
         )

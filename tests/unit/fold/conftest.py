@@ -18,7 +18,7 @@ def story() -> Story:
     return Story()
 
 
-@pytest.fixture
-def partition() -> Partition:
-    """An empty partition under the default rules."""
-    return Partition()
+@pytest.fixture(params=[True, False], ids=["compiled", "simple"])
+def partition(request: pytest.FixtureRequest) -> Partition:
+    """An empty partition under the default rules, with the compiled short cut and without."""
+    return Partition(compiled=request.param)

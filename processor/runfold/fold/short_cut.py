@@ -1,0 +1,51 @@
+"""The compiled short cut of the fold (``_swift.pyx``), where it was built. Where it was not, all records go the simple way.
+
+It takes many records in one call and folds those that are ordinary: from a run's body and its records' bytes straight to
+the new body and row, without an object for each event. All others it leaves. The same log gives the same store, to the
+byte, with it and without; property tests hold it to that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from runfold.fold.changes import Changes, RunChange
+from runfold.fold.record import Record
+from runfold.fold.rules import Rules
+
+try:
+    from runfold.fold import _swift
+except ImportError:
+    BUILT = False
+else:
+    BUILT = True
+
+Held = tuple[int, bytes | None]
+"""A run in hand: its row's handle and body."""
+
+Left = tuple[int, RunChange | None]
+"""Of a run that the short cut left records of: how many it folded, and the row after them, which it has put nowhere."""
+
+
+class ShortCut(Protocol):
+    """Belongs to one partition's fold: it remembers what it has met, and is not to be used by two threads at a time."""
+
+    def fold(
+        self,
+        runs: Mapping[bytes | None, list[Record]],
+        held: dict[bytes | None, Held],
+        changes: Changes,
+        unsettled: list[RunChange],
+    ) -> tuple[int, dict[bytes | None, Left]]:
+        """Fold each run's records, from the first on, up to one that is out of the ordinary.
+
+        ``runs`` has the records by key; ``held`` the runs that have a row, and is brought up to date. New rows and what they
+        book are added to ``changes``; rows that are new or have ended to ``unsettled`` as well. Returns how many records
+        were folded, all of them applied, and what was left, by key.
+        """
+
+
+def short_cut(partition: int, rules: Rules) -> ShortCut | None:
+    """A short cut for a partition, by these rules; None where it was not built."""
+    return _swift.Swift(partition, rules) if BUILT else None
