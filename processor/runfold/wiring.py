@@ -34,11 +34,9 @@ def _memory_store(_url: str) -> Store:
 
 
 def _postgres_store(url: str) -> Store:
-    try:
+    with _installed("RUNFOLD_STORE: PostgreSQL", "postgres"):
         # Imported here: its driver is an extra, and whoever is content with SQLite need not have it.
         from runfold.store.postgres import PostgresStore  # noqa: PLC0415 - see above
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"RUNFOLD_STORE: PostgreSQL needs {error.name}: pip install 'runfold[postgres]'") from error
     return PostgresStore(url)
 
 
@@ -79,14 +77,31 @@ def _sqlite_sink(settings: Settings) -> LogSink:
     return SqliteSink(path_of("RUNFOLD_LOG", settings.log), partitions=settings.partitions)
 
 
+def _archive_source(settings: Settings) -> LogSource:
+    return _open_archive(path_of("RUNFOLD_LOG", settings.log))
+
+
+def _no_archive_sink(settings: Settings) -> LogSink:
+    raise ConfigError(
+        f"RUNFOLD_LOG: nothing can be published into the archive {settings.log}; name the log that it was made from, or write "
+        "it to a new log with `runfold replay restore`"
+    )
+
+
+def _open_archive(path: Path) -> LogSource:
+    with _installed("RUNFOLD_LOG: an archive", "archive"):
+        from runfold.log.archive import ArchiveSource  # noqa: PLC0415 - pyarrow is an extra
+    return ArchiveSource(path)
+
+
 def _kafka_source(settings: Settings) -> LogSource:
-    with _kafka_installed():
+    with _installed("RUNFOLD_LOG: Kafka", "kafka"):
         from runfold.log.kafka import KafkaSource  # noqa: PLC0415 - aiokafka is an extra
     return KafkaSource(address_of(settings.log), settings.kafka)
 
 
 def _kafka_sink(settings: Settings) -> LogSink:
-    with _kafka_installed():
+    with _installed("RUNFOLD_LOG: Kafka", "kafka"):
         from runfold.log.kafka_publish import KafkaSink  # noqa: PLC0415 - aiokafka is an extra
     return KafkaSink(address_of(settings.log), settings.kafka)
 
@@ -97,22 +112,23 @@ def open_topic(settings: Settings) -> KafkaTopic:
         address = address_of(settings.log)
     except ValueError as error:
         raise ConfigError(f"RUNFOLD_LOG: {settings.log!r} is no topic; {error}") from error
-    with _kafka_installed():
+    with _installed("RUNFOLD_LOG: Kafka", "kafka"):
         from runfold.log.kafka_topic import KafkaTopic  # noqa: PLC0415 - aiokafka is an extra
     return KafkaTopic(address, settings.kafka)
 
 
 @contextmanager
-def _kafka_installed() -> Iterator[None]:
+def _installed(what: str, extra: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise ConfigError(f"RUNFOLD_LOG: Kafka needs {error.name}: pip install 'runfold[kafka]'") from error
+        raise ConfigError(f"{what} needs {error.name}: pip install 'runfold[{extra}]'") from error
 
 
 LOGS = {
     "sqlite": LogAdapter(_sqlite_source, _sqlite_sink),
     "kafka": LogAdapter(_kafka_source, _kafka_sink),
+    "archive": LogAdapter(_archive_source, _no_archive_sink),
 }
 
 
@@ -147,8 +163,11 @@ def _publishing(settings: Settings) -> dict[str, Any]:
 
 
 def path_of(variable: str, url: str) -> Path:
-    """The file that a ``sqlite:///`` URL names: three slashes for a relative path, four for an absolute one."""
+    """What a ``sqlite:///`` or ``archive:///`` URL names: three slashes for a relative path, four for an absolute one."""
     scheme, _, rest = url.partition("://")
-    if scheme != "sqlite" or not rest.startswith("/") or len(rest) < 2:
-        raise ConfigError(f"{variable}: {url!r}: sqlite:///FILE is wanted")
+    if scheme not in _PATHS or not rest.startswith("/") or len(rest) < 2:
+        raise ConfigError(f"{variable}: {url!r}: {_PATHS.get(scheme, _PATHS['sqlite'])} is wanted")
     return Path(rest[1:])
+
+
+_PATHS = {"sqlite": "sqlite:///FILE", "archive": "archive:///FOLDER"}

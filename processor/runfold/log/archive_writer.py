@@ -1,0 +1,188 @@
+"""Writing an archive: a log's records, as they are, into segments. The log is only read, and takes no notice.
+
+Whoever writes holds the folder's lock, and looks first whether this is the log that the archive was begun with. A segment
+ends at a number of records or bytes, or with what there is to archive. Compressing runs on a
+thread, so that whoever shares the event loop is not held up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from runfold.fold.record import Record, hash_of_record
+from runfold.log.archive_folder import ArchiveFolder, Manifest, Segment, new_manifest
+from runfold.log.archive_segment import GROUP_BYTES, GROUP_RECORDS, SegmentWriter
+from runfold.log.port import LogCutShort, LogError, LogMissing, LogSource, LogUnreachable, Range
+
+T = TypeVar("T")
+
+Watch = Callable[[int, int], None]
+"""Told the partition, and the position up to which it is written."""
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """When a segment ends: at so many records, or bytes of keys and values; ``patience`` is in seconds without a record."""
+
+    records: int = 1_000_000
+    bytes: int = 256_000_000
+    patience: float = 60.0
+
+
+class ArchiveWriter:
+    """Writes the archive in the folder ``path``, making it where there is none. ``manifest`` is what it holds."""
+
+    def __init__(self, path: Path, limits: Limits = Limits()) -> None:  # noqa: B008 - it cannot be changed
+        self._folder, self._limits = ArchiveFolder(path), limits
+        self.manifest: Manifest
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the archive; needed by all that follows. Raises ArchiveBusy while another process does."""
+        with self._folder.lock():
+            self._folder.clear_unfinished()
+            yield
+
+    async def begin(self, source: LogSource) -> dict[int, Range]:
+        """See that the archive goes on where ``source`` stands, or begin it there. Returns the log's ranges.
+
+        Raises LogError where this is another log, or lacks offsets that the archive has not; LogCutShort.
+        """
+        identity, count = await source.identity(), await source.partitions()
+        ranges = await source.ranges(range(count))
+        begins = {which: held.begin for which, held in ranges.items()}
+        try:
+            manifest = self._folder.load()
+        except LogMissing:
+            manifest = self._folder.save(new_manifest(identity, begins))
+        if manifest.identity != identity:
+            raise LogError(
+                f"the archive {self._folder.path} is of the log {manifest.topic} ({manifest.cluster_id}), not of "
+                f"{identity.topic} ({identity.cluster_id}); name another folder, or the right log in RUNFOLD_LOG"
+            )
+        if count > len(manifest.begins):  # a topic can grow
+            grown = [*manifest.begins, *(begins[which] for which in range(len(manifest.begins), count))]
+            manifest = self._folder.save(replace(manifest, begins=grown))
+        self.manifest = manifest
+        self._settle_unlisted(ranges)
+        for partition, segments in manifest.by_partition().items():
+            await self._check_seam(source, partition, segments, ranges[partition])
+        return ranges
+
+    def _settle_unlisted(self, ranges: dict[int, Range]) -> None:
+        """Remove a segment that was finished but not listed when its archiver was killed: the log still has all of it."""
+        for file in self._folder.unlisted(self.manifest):
+            place = _place_of(file)
+            if place is None or place[0] not in ranges or place[1] < ranges[place[0]].begin:
+                raise LogError(
+                    f"{file} is not named by the archive's manifest, and the log does not have its offsets any more: restore "
+                    "the manifest that names it, or move the file away"
+                )
+            file.unlink()
+
+    async def _check_seam(self, source: LogSource, partition: int, segments: list[Segment], held: Range) -> None:
+        reached = self.manifest.ranges()[partition].end
+        if held.begin > reached:
+            raise LogError(
+                f"the archive {self._folder.path} ends at offset {reached} of partition {partition}, and the log begins at "
+                f"{held.begin}: offsets {reached} to {held.begin - 1} are in neither, and an archive has no gaps; begin "
+                "another one in a new folder, and archive more often than the log forgets"
+            )
+        if held.end < reached:
+            raise LogCutShort(partition=partition, wanted=reached, end=held.end)
+        last = next((each for each in reversed(segments) if each.last_offset is not None), None)
+        if last is None or last.last_offset is None or last.last_offset < held.begin:
+            return
+        record = await source.record_at(partition, last.last_offset)
+        if record is None or hash_of_record(record).hex() != last.last_hash:
+            raise LogError(
+                f"offset {last.last_offset} of partition {partition} is another record in the log than in the archive's "
+                f"{self._folder.file_of(last)}: this is another log, or one made anew; name another folder"
+            )
+
+    async def archive(
+        self, source: LogSource, partition: int, *, end: int, watch: Watch | None = None
+    ) -> AsyncIterator[Segment]:
+        """Archive a partition from where the archive ends up to ``end``; gives each segment when it is listed.
+
+        Raises LogUnreachable where nothing comes for as long as patience lasts, or the disk is full: what was given stays.
+        """
+        while (begin := self.manifest.ranges()[partition].end) < end:
+            with self._folder.unfinished(partition, begin) as path:
+                segment = await self._write(path, source, partition, stretch=Range(begin, end), watch=watch)
+                self.manifest = self._folder.add(self.manifest, segment, path)
+            yield segment
+
+    async def _write(
+        self, path: Path, source: LogSource, partition: int, *, stretch: Range, watch: Watch | None
+    ) -> Segment:
+        """Write one segment's file. Interrupted at any instant it leaves nothing that the manifest names."""
+        writer = await _on_thread(partial(SegmentWriter, path, partition=partition, begin=stretch.begin))
+        try:
+            async for records in self._groups(source, partition, stretch):
+                await _on_thread(partial(writer.write, records))
+                if watch is not None:
+                    watch(partition, records[-1].offset + 1)
+                if writer.records >= self._limits.records or writer.raw_bytes >= self._limits.bytes:
+                    return await _on_thread(partial(writer.finish, records[-1].offset + 1))
+            return await _on_thread(partial(writer.finish, stretch.end))
+        finally:
+            writer.abandon()
+
+    async def _groups(self, source: LogSource, partition: int, stretch: Range) -> AsyncIterator[list[Record]]:
+        """Records in groups of rows; what is beyond the segment's end is read again for the next one."""
+        left, group, size = self._limits.records, list[Record](), 0
+        reading = _in_time(
+            source.read(partition, begin=stretch.begin, end=stretch.end), partition, self._limits.patience
+        )
+        async with aclosing(reading):
+            async for records in reading:
+                group += records
+                size += sum(len(record.value or b"") for record in records)
+                if len(group) >= min(GROUP_RECORDS, left) or size >= GROUP_BYTES:
+                    yield group[:left]
+                    left, group, size = left - len(group), [], 0
+        if group:
+            yield group
+
+
+async def _in_time(
+    reading: AsyncIterator[list[Record]], partition: int, patience: float
+) -> AsyncGenerator[list[Record], None]:
+    """The same lists, as long as none of them takes longer than ``patience`` seconds to come."""
+    while True:
+        try:
+            async with asyncio.timeout(patience):
+                records = await anext(reading)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            raise LogUnreachable(
+                f"partition {partition}: nothing came from the log for {patience:g} s; see whether it is reachable and "
+                "healthy, then archive again: it goes on where it stopped"
+            ) from error
+        yield records
+
+
+async def _on_thread(work: Callable[[], T]) -> T:
+    """Do blocking work; when cancelled, it is over before that is told, so that nothing is written behind anybody's back."""
+    working = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait((working,))
+        raise
+
+
+def _place_of(file: Path) -> tuple[int, int] | None:
+    """Partition and first offset of a segment, by its name."""
+    found = re.fullmatch(r"partition=(\d+)/(\d{20})-\d{20}\.parquet", f"{file.parent.name}/{file.name}")
+    return (int(found[1]), int(found[2])) if found else None
