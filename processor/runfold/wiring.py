@@ -12,16 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runfold.config import ConfigError, Settings
+from runfold.log.archive_folder import Limits
 from runfold.log.kafka_options import address_of
 from runfold.log.port import LogSink, LogSource
 from runfold.log.publisher import Publisher
 from runfold.log.sqlite import SqliteSink, SqliteSource
 from runfold.log.sync_publisher import SyncPublisher
+from runfold.log.whole import WholeLog
 from runfold.store.memory import MemoryStore
 from runfold.store.port import Store, StoreUnreachable
 from runfold.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
+    from runfold.log.archive import ArchiveSource
+    from runfold.log.archive_writer import ArchiveWriter
     from runfold.log.kafka_topic import KafkaTopic
 
 
@@ -60,6 +64,13 @@ def open_source(settings: Settings) -> LogSource:
     return _log_of(settings).open_source(settings)
 
 
+def open_whole_log(settings: Settings) -> LogSource:
+    """As :func:`open_source`, with the archive of RUNFOLD_ARCHIVE, if it is set, for what the log has forgotten."""
+    if not settings.archive:
+        return open_source(settings)
+    return WholeLog(_open_archive(archive_path(settings)), open_source(settings), where=str(archive_path(settings)))
+
+
 def open_sink(settings: Settings) -> LogSink:
     """A sink that writes the log of RUNFOLD_LOG, making it where it is an embedded one; not started yet."""
     return _log_of(settings).open_sink(settings)
@@ -88,10 +99,34 @@ def _no_archive_sink(settings: Settings) -> LogSink:
     )
 
 
-def _open_archive(path: Path) -> LogSource:
-    with _installed("RUNFOLD_LOG: an archive", "archive"):
+def _open_archive(path: Path) -> ArchiveSource:
+    with _installed("RUNFOLD_ARCHIVE: an archive", "archive"):
         from runfold.log.archive import ArchiveSource  # noqa: PLC0415 - pyarrow is an extra
     return ArchiveSource(path)
+
+
+def open_archive(settings: Settings) -> LogSource:
+    """A source that reads the archive of RUNFOLD_ARCHIVE alone; not started yet."""
+    return _open_archive(archive_path(settings))
+
+
+def open_archive_writer(settings: Settings, limits: Limits) -> ArchiveWriter:
+    """What writes the archive of RUNFOLD_ARCHIVE, and makes it where there is none."""
+    path = archive_path(settings)
+    with _installed("RUNFOLD_ARCHIVE: an archive", "archive"):
+        from runfold.log.archive_writer import ArchiveWriter  # noqa: PLC0415 - pyarrow is an extra
+    return ArchiveWriter(path, limits)
+
+
+def archive_path(settings: Settings) -> Path:
+    """The folder that RUNFOLD_ARCHIVE names, or RUNFOLD_LOG where that is an archive. Raises ConfigError."""
+    if settings.archive:
+        return path_of("RUNFOLD_ARCHIVE", settings.archive)
+    if settings.log.startswith("archive:"):
+        return path_of("RUNFOLD_LOG", settings.log)
+    raise ConfigError(
+        "RUNFOLD_ARCHIVE: no archive is named; say where it is, such as --archive archive:///runfold-archive"
+    )
 
 
 def _kafka_source(settings: Settings) -> LogSource:

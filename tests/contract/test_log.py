@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from runfold.log.kafka_publish import KafkaSink
 from runfold.log.partitioner import key_hash
 from runfold.log.port import LogSink, LogSource, Message, Place, Range
 from runfold.log.sqlite import SqliteSink, SqliteSource
+from runfold.log.whole import WholeLog
 from runfold.replay.archiving import archive
 
 PARTITIONS = 4
@@ -86,6 +88,21 @@ class ArchiveFactory(SqliteFactory):
             await source.close()
 
 
+class WholeFactory(ArchiveFactory):
+    """An embedded log that keeps each partition's last record alone, with its archive behind it."""
+
+    def source(self) -> LogSource:
+        return WholeLog(super().source(), SqliteSource(self.path), where=str(self.folder))
+
+    async def archive(self) -> None:
+        await super().archive()
+        with closing(sqlite3.connect(self.path)) as file, file:
+            for which in ALL:
+                file.execute(
+                    f"DELETE FROM partition_{which} WHERE offset < (SELECT max(offset) FROM partition_{which})"
+                )
+
+
 class ArchivedSink(SqliteSink):
     """Nothing can be published into an archive: this one publishes into the log that it is made from."""
 
@@ -118,9 +135,14 @@ def archive_log(tmp_path):
     return ArchiveFactory(tmp_path / "runfold.log.db")
 
 
-@pytest.fixture(params=list(wiring.LOGS))
+@pytest.fixture
+def whole_log(tmp_path):
+    return WholeFactory(tmp_path / "runfold.log.db")
+
+
+@pytest.fixture(params=[*wiring.LOGS, "whole"])
 def log_factory(request):
-    """Of every log that can be chosen: one that has no fixture here fails."""
+    """Of every log that can be chosen: one that has no fixture here fails. And of a log with its archive behind it."""
     return request.getfixturevalue(f"{request.param}_log")
 
 

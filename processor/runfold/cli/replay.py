@@ -12,8 +12,9 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import App, Parameter
 
+from runfold.cli.archive import archive
 from runfold.cli.exits import DONE, NO, NoError, WrongUseError
-from runfold.cli.opening import reading_log, reading_store
+from runfold.cli.opening import reading_store, reading_whole_log
 from runfold.cli.options import HERE, AsJson, AsOneObject, Places
 from runfold.cli.printing import print_json, print_line, print_table, progress, shown_time
 from runfold.cli.retrying import usage_moves
@@ -27,9 +28,11 @@ from runfold.replay.verify import Verification
 
 app = App(
     name="replay",
-    help="A run's history, and the proof that the store is right.",
+    help="A run's history, the proof that the store is right, and the log kept for good.",
     default_parameter=Parameter(negative=()),
 )
+
+app.command(archive)
 
 _LONGEST_VALUE = 60
 _NOTHING: tuple[Any, ...] = (None, "", [], {})
@@ -85,14 +88,14 @@ def verify(
 
 
 async def _history(settings: Settings, run_id: str) -> list[HistoryEntry]:
-    async with reading_log(settings) as source, reading_store(settings) as store:
+    async with reading_whole_log(settings) as source, reading_store(settings) as store:
         return await replay_history.history(source, store, settings.rules, run_id)
 
 
 async def _verify(settings: Settings, folder: Path) -> Verification:
     with progress("verifying") as bar:
         task = bar.task_ids[0]
-        async with reading_log(settings) as source, reading_store(settings) as store:
+        async with reading_whole_log(settings) as source, reading_store(settings) as store:
             return await replay_verify.verify(
                 source,
                 store,

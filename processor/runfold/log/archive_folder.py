@@ -40,6 +40,14 @@ class ArchiveDamaged(LogError):
     """A file of an archive is not what was written; the message names it and the offsets it should hold."""
 
 
+class Limits(Struct, frozen=True, kw_only=True):
+    """When a segment ends: at so many records, or bytes of keys and values; ``patience`` is in seconds without a record."""
+
+    records: int = 1_000_000
+    bytes: int = 256_000_000
+    patience: float = 60.0
+
+
 class Segment(Struct, frozen=True, kw_only=True):
     """One file: the records of ``partition`` with begin <= offset < end; offsets without a record are within, too.
 

@@ -15,11 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from runfold.fold.record import Record, hash_of_record
-from runfold.log.archive_folder import ArchiveFolder, Manifest, Segment, new_manifest
+from runfold.log.archive_folder import ArchiveFolder, Limits, Manifest, Segment, new_manifest
 from runfold.log.archive_segment import GROUP_BYTES, GROUP_RECORDS, SegmentWriter
 from runfold.log.port import LogCutShort, LogError, LogMissing, LogSource, LogUnreachable, Range
 
@@ -29,19 +28,11 @@ Watch = Callable[[int, int], None]
 """Told the partition, and the position up to which it is written."""
 
 
-class Limits(Struct, frozen=True, kw_only=True):
-    """When a segment ends: at so many records, or bytes of keys and values; ``patience`` is in seconds without a record."""
-
-    records: int = 1_000_000
-    bytes: int = 256_000_000
-    patience: float = 60.0
-
-
 class ArchiveWriter:
-    """Writes the archive in the folder ``path``, making it where there is none. ``manifest`` is what it holds."""
+    """Writes the archive in the folder ``path``, making it where there is none. ``begin`` reads ``manifest``."""
 
     def __init__(self, path: Path, limits: Limits = Limits()) -> None:  # noqa: B008 - it cannot be changed
-        self._folder, self._limits = ArchiveFolder(path), limits
+        self._folder, self.limits = ArchiveFolder(path), limits
         self.manifest: Manifest
 
     @contextmanager
@@ -131,7 +122,7 @@ class ArchiveWriter:
                 await _on_thread(partial(writer.write, records))
                 if watch is not None:
                     watch(partition, records[-1].offset + 1)
-                if writer.records >= self._limits.records or writer.raw_bytes >= self._limits.bytes:
+                if writer.records >= self.limits.records or writer.raw_bytes >= self.limits.bytes:
                     return await _on_thread(partial(writer.finish, records[-1].offset + 1))
             return await _on_thread(partial(writer.finish, stretch.end))
         finally:
@@ -139,9 +130,9 @@ class ArchiveWriter:
 
     async def _groups(self, source: LogSource, partition: int, stretch: Range) -> AsyncIterator[list[Record]]:
         """Records in groups of rows; what is beyond the segment's end is read again for the next one."""
-        left, group, size = self._limits.records, list[Record](), 0
+        left, group, size = self.limits.records, list[Record](), 0
         reading = _in_time(
-            source.read(partition, begin=stretch.begin, end=stretch.end), partition, self._limits.patience
+            source.read(partition, begin=stretch.begin, end=stretch.end), partition, self.limits.patience
         )
         async with aclosing(reading):
             async for records in reading:

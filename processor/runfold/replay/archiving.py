@@ -37,17 +37,15 @@ async def follow(
     source: LogSource,
     writer: ArchiveWriter,
     *,
-    records: int,
     age: float,
-    patience: float,
     clock: Callable[[], float],
     progress: Progress | None = None,
 ) -> AsyncIterator[Segment]:
     """Archive what there is, then go on until cancelled.
 
-    A partition gets its next segment when it has ``records`` offsets that are not archived, or some have waited for ``age``
-    seconds. A log that does not answer is asked again; for longer than ``patience`` seconds, LogUnreachable is raised.
-    ``clock`` is in seconds, and never goes back.
+    A partition gets its next segment when there is enough for a whole one, or something has waited for ``age`` seconds. A
+    log that does not answer is asked again until the limits' patience ends, and LogUnreachable is raised. ``clock`` is in
+    seconds, and never goes back.
     """
     waiting: dict[int, float] = {}
     answered, first = clock(), True
@@ -55,14 +53,14 @@ async def follow(
         try:
             ranges = await writer.begin(source)
             now = answered = clock()
-            due = _ends(ranges) if first else _due(writer, ranges, waiting, now=now, records=records, age=age)
+            due = _ends(ranges) if first else _due(writer, ranges, waiting, now=now, age=age)
             async for segment in _archive(source, writer, due, _Counted(writer, due, progress)):
                 waiting.pop(segment.partition, None)
                 answered = clock()
                 yield segment
             first = False
         except LogUnreachable:
-            if clock() - answered >= patience:
+            if clock() - answered >= writer.limits.patience:
                 raise
         await asyncio.sleep(_LOOK_SECONDS)
 
@@ -72,19 +70,13 @@ def _ends(ranges: Mapping[int, Range]) -> dict[int, int]:
 
 
 def _due(
-    writer: ArchiveWriter,
-    ranges: Mapping[int, Range],
-    waiting: dict[int, float],
-    *,
-    now: float,
-    records: int,
-    age: float,
+    writer: ArchiveWriter, ranges: Mapping[int, Range], waiting: dict[int, float], *, now: float, age: float
 ) -> dict[int, int]:
     """The ends of the partitions that get a segment now; ``waiting`` keeps since when the others have had something."""
     due = {}
     for which, archived in writer.manifest.ranges().items():
         behind = ranges[which].end - archived.end
-        if behind > 0 and (behind >= records or now - waiting.setdefault(which, now) >= age):
+        if behind > 0 and (behind >= writer.limits.records or now - waiting.setdefault(which, now) >= age):
             due[which] = ranges[which].end
     return due
 
