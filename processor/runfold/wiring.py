@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from runfold.config import ConfigError, Settings
 from runfold.log.archive_folder import Limits
 from runfold.log.kafka_options import address_of
-from runfold.log.port import LogSink, LogSource
+from runfold.log.port import LogRestorer, LogSink, LogSource
 from runfold.log.publisher import Publisher
-from runfold.log.sqlite import SqliteSink, SqliteSource
+from runfold.log.sqlite import SqliteRestorer, SqliteSink, SqliteSource
 from runfold.log.sync_publisher import SyncPublisher
 from runfold.log.whole import WholeLog
 from runfold.store.memory import MemoryStore
@@ -53,10 +53,11 @@ STORES: dict[str, Callable[[str], Store]] = {
 
 
 class LogAdapter(NamedTuple):
-    """How a log's two sides are made; they are not started yet."""
+    """How a log's two sides are made, and what makes it of another one's records; they are not started yet."""
 
     open_source: Callable[[Settings], LogSource]
     open_sink: Callable[[Settings], LogSink]
+    open_restorer: Callable[[Settings], LogRestorer]
 
 
 def open_source(settings: Settings) -> LogSource:
@@ -76,6 +77,11 @@ def open_sink(settings: Settings) -> LogSink:
     return _log_of(settings).open_sink(settings)
 
 
+def open_restorer(settings: Settings) -> LogRestorer:
+    """What makes the log of RUNFOLD_LOG of another log's records; not started yet."""
+    return _log_of(settings).open_restorer(settings)
+
+
 def _log_of(settings: Settings) -> LogAdapter:
     return LOGS[settings.log.partition("://")[0]]
 
@@ -88,6 +94,10 @@ def _sqlite_sink(settings: Settings) -> LogSink:
     return SqliteSink(path_of("RUNFOLD_LOG", settings.log), partitions=settings.partitions)
 
 
+def _sqlite_restorer(settings: Settings) -> LogRestorer:
+    return SqliteRestorer(path_of("RUNFOLD_LOG", settings.log))
+
+
 def _archive_source(settings: Settings) -> LogSource:
     return _open_archive(path_of("RUNFOLD_LOG", settings.log))
 
@@ -96,6 +106,13 @@ def _no_archive_sink(settings: Settings) -> LogSink:
     raise ConfigError(
         f"RUNFOLD_LOG: nothing can be published into the archive {settings.log}; name the log that it was made from, or write "
         "it to a new log with `runfold replay restore`"
+    )
+
+
+def _no_archive_restorer(settings: Settings) -> LogRestorer:
+    raise ConfigError(
+        f"{settings.log} is an archive: copy the folder, or write a new archive with `runfold replay archive`, naming the old "
+        "one in RUNFOLD_LOG"
     )
 
 
@@ -141,6 +158,12 @@ def _kafka_sink(settings: Settings) -> LogSink:
     return KafkaSink(address_of(settings.log), settings.kafka)
 
 
+def _kafka_restorer(settings: Settings) -> LogRestorer:
+    with _installed("RUNFOLD_LOG: Kafka", "kafka"):
+        from runfold.log.kafka_restore import KafkaRestorer  # noqa: PLC0415 - aiokafka is an extra
+    return KafkaRestorer(address_of(settings.log), settings.kafka)
+
+
 def open_topic(settings: Settings) -> KafkaTopic:
     """The topic of RUNFOLD_LOG, to make or to check it; not started yet. Raises ConfigError where the log is no topic."""
     try:
@@ -161,9 +184,9 @@ def _installed(what: str, extra: str) -> Iterator[None]:
 
 
 LOGS = {
-    "sqlite": LogAdapter(_sqlite_source, _sqlite_sink),
-    "kafka": LogAdapter(_kafka_source, _kafka_sink),
-    "archive": LogAdapter(_archive_source, _no_archive_sink),
+    "sqlite": LogAdapter(_sqlite_source, _sqlite_sink, _sqlite_restorer),
+    "kafka": LogAdapter(_kafka_source, _kafka_sink, _kafka_restorer),
+    "archive": LogAdapter(_archive_source, _no_archive_sink, _no_archive_restorer),
 }
 
 

@@ -17,6 +17,7 @@ from runfold.cli.exits import DONE, NO, NoError, WrongUseError
 from runfold.cli.opening import reading_store, reading_whole_log
 from runfold.cli.options import HERE, AsJson, AsOneObject, Places
 from runfold.cli.printing import print_json, print_line, print_table, progress, shown_time
+from runfold.cli.restore import restore
 from runfold.cli.retrying import usage_moves
 from runfold.cli.text import counted
 from runfold.config import Settings
@@ -33,6 +34,7 @@ app = App(
 )
 
 app.command(archive)
+app.command(restore)
 
 _LONGEST_VALUE = 60
 _NOTHING: tuple[Any, ...] = (None, "", [], {})
