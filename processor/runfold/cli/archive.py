@@ -82,7 +82,8 @@ async def _archive(settings: Settings, limits: Limits, *, age: float | None, jso
                     _tell_segment(segment, json=json, follow=age is not None)
     if not json:
         print_table(_COLUMNS, _rows(writer.manifest))
-        print_line(f"\n{counted(count, 'segment')} written; the archive has {_total(writer.manifest)}")
+        print_line("")
+        print_line(f"{counted(count, 'segment')} written; the archive has {_total(writer.manifest)}")
 
 
 def _tell_segment(segment: Segment, *, json: bool, follow: bool) -> None:

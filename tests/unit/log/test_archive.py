@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import multiprocessing
 import os
@@ -275,7 +276,7 @@ async def test_nothing_comes_for_too_long(log, folder):
 
     class Silent(SqliteSource):
         async def read(self, partition, *, begin, end, key=None):
-            await asyncio_forever()
+            await asyncio.Event().wait()
             yield []
 
     async with started(Silent(log)) as source:
@@ -283,12 +284,6 @@ async def test_nothing_comes_for_too_long(log, folder):
             await archive_log(source, folder, Limits(patience=0.05))
     assert ArchiveFolder(folder).load().segments == []
     assert [each.name for each in folder.rglob("*.unfinished")] == []
-
-
-async def asyncio_forever():
-    import asyncio
-
-    await asyncio.Event().wait()
 
 
 def hold(folder, held, over):
