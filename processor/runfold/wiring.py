@@ -69,7 +69,7 @@ def open_whole_log(settings: Settings) -> LogSource:
     """As :func:`open_source`, with the archive of RUNFOLD_ARCHIVE, if it is set, for what the log has forgotten."""
     if not settings.archive:
         return open_source(settings)
-    return WholeLog(_open_archive(archive_path(settings)), open_source(settings), where=str(archive_path(settings)))
+    return WholeLog(_open_archive(archive_path(settings)), open_source(settings), where=archive_path(settings))
 
 
 def open_sink(settings: Settings) -> LogSink:

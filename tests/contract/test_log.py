@@ -12,6 +12,7 @@ import pytest
 
 from runfold import wiring
 from runfold.log.archive import ArchiveSource
+from runfold.log.archive_folder import ArchiveFolder
 from runfold.log.archive_writer import ArchiveWriter
 from runfold.log.kafka import KafkaSource
 from runfold.log.kafka_options import Address, KafkaOptions
@@ -92,15 +93,14 @@ class WholeFactory(ArchiveFactory):
     """An embedded log that keeps each partition's last record alone, with its archive behind it."""
 
     def source(self) -> LogSource:
-        return WholeLog(super().source(), SqliteSource(self.path), where=str(self.folder))
+        return WholeLog(super().source(), SqliteSource(self.path), where=self.folder)
 
     async def archive(self) -> None:
         await super().archive()
+        ends = ArchiveFolder(self.folder).load().ranges()
         with closing(sqlite3.connect(self.path)) as file, file:
             for which in ALL:
-                file.execute(
-                    f"DELETE FROM partition_{which} WHERE offset < (SELECT max(offset) FROM partition_{which})"
-                )
+                file.execute(f"DELETE FROM partition_{which} WHERE offset < ?", (ends[which].end - 1,))
 
 
 class ArchivedSink(SqliteSink):

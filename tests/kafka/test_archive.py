@@ -42,7 +42,7 @@ def source_of(topic):
 
 
 def whole_of(topic, folder):
-    return WholeLog(ArchiveSource(folder), source_of(topic), where=str(folder))
+    return WholeLog(ArchiveSource(folder), source_of(topic), where=folder)
 
 
 async def archive_topic(topic, folder):

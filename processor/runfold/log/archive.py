@@ -135,8 +135,8 @@ class ArchiveSource:
                 ahead.cancel()
 
     def last_of(self, partition: int) -> Segment | None:
-        """The last segment of a partition that has a record; by it a log is recognised as this archive's."""
-        return next((each for each in reversed(self._segments.get(partition, [])) if each.records), None)
+        """See :meth:`Manifest.last_of`."""
+        return self._manifest.last_of(partition)
 
     def _later(self, partition: int, begin: int, key: bytes | None) -> asyncio.Future[tuple[list[Record], int]]:
         return asyncio.ensure_future(self._call(partial(self._next, partition, begin, key)))

@@ -21,8 +21,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 from xxhash import xxh3_128
 
+from runfold.fold.record import hash_of_record
 from runfold.log.bell import Ringer
-from runfold.log.port import LogError, LogIdentity, LogMissing, LogUnreachable, Range
+from runfold.log.port import LogError, LogIdentity, LogMissing, LogSource, LogUnreachable, Range
 
 FORMAT = 1
 MANIFEST = "_manifest.json"
@@ -78,6 +79,19 @@ class Segment(Struct, frozen=True, kw_only=True):
         return f"offsets {self.begin} to {self.end - 1} of partition {self.partition}"
 
 
+async def check_seam(source: LogSource, last: Segment, *, where: Path) -> None:
+    """See that a log has the last record of a segment, unless it has forgotten it. Raises LogError: it is another log then."""
+    assert last.last_offset is not None
+    record = await source.record_at(last.partition, last.last_offset)
+    if record is None and last.last_offset < (await source.ranges([last.partition]))[last.partition].begin:
+        return
+    if record is None or hash_of_record(record).hex() != last.last_hash:
+        raise LogError(
+            f"partition {last.partition}, offset {last.last_offset}: the log has another record there than {where / last.name}:"
+            " one of them is of another log, or was changed; `runfold replay archive --check --compare` tells where they differ"
+        )
+
+
 class Manifest(Struct, frozen=True, kw_only=True):
     """What an archive holds of which log. ``begins`` has each partition's first offset; ``segments`` are in order."""
 
@@ -97,6 +111,10 @@ class Manifest(Struct, frozen=True, kw_only=True):
         for segment in self.segments:
             found[segment.partition].append(segment)
         return found
+
+    def last_of(self, partition: int) -> Segment | None:
+        """The last segment of a partition that has a record; by it a log is recognised as this archive's."""
+        return next((each for each in reversed(self.segments) if each.partition == partition and each.records), None)
 
     def ranges(self) -> dict[int, Range]:
         """What is held of each partition."""

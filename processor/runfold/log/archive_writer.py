@@ -17,8 +17,8 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from runfold.fold.record import Record, hash_of_record
-from runfold.log.archive_folder import ArchiveFolder, Limits, Manifest, Segment, new_manifest
+from runfold.fold.record import Record
+from runfold.log.archive_folder import ArchiveFolder, Limits, Manifest, Segment, check_seam, new_manifest
 from runfold.log.archive_segment import GROUP_BYTES, GROUP_RECORDS, SegmentWriter
 from runfold.log.port import LogCutShort, LogError, LogMissing, LogSource, LogUnreachable, Range
 
@@ -64,8 +64,8 @@ class ArchiveWriter:
             manifest = self._folder.save(replace(manifest, begins=grown))
         self.manifest = manifest
         self._settle_unlisted(ranges)
-        for partition, segments in manifest.by_partition().items():
-            await self._check_seam(source, partition, segments, ranges[partition])
+        for partition, held in ranges.items():
+            await self._check_goes_on(source, partition, held)
         return ranges
 
     def _settle_unlisted(self, ranges: dict[int, Range]) -> None:
@@ -79,7 +79,7 @@ class ArchiveWriter:
                 )
             file.unlink()
 
-    async def _check_seam(self, source: LogSource, partition: int, segments: list[Segment], held: Range) -> None:
+    async def _check_goes_on(self, source: LogSource, partition: int, held: Range) -> None:
         reached = self.manifest.ranges()[partition].end
         if held.begin > reached:
             raise LogError(
@@ -89,15 +89,8 @@ class ArchiveWriter:
             )
         if held.end < reached:
             raise LogCutShort(partition=partition, wanted=reached, end=held.end)
-        last = next((each for each in reversed(segments) if each.last_offset is not None), None)
-        if last is None or last.last_offset is None or last.last_offset < held.begin:
-            return
-        record = await source.record_at(partition, last.last_offset)
-        if record is None or hash_of_record(record).hex() != last.last_hash:
-            raise LogError(
-                f"offset {last.last_offset} of partition {partition} is another record in the log than in the archive's "
-                f"{self._folder.file_of(last)}: this is another log, or one made anew; name another folder"
-            )
+        if (last := self.manifest.last_of(partition)) is not None:
+            await check_seam(source, last, where=self._folder.path)
 
     async def archive(
         self, source: LogSource, partition: int, *, end: int, watch: Watch | None = None
@@ -116,8 +109,9 @@ class ArchiveWriter:
         self, path: Path, source: LogSource, partition: int, *, stretch: Range, watch: Watch | None
     ) -> Segment:
         """Write one segment's file. Interrupted at any instant it leaves nothing that the manifest names."""
-        writer = await _on_thread(partial(SegmentWriter, path, partition=partition, begin=stretch.begin))
+        writer = SegmentWriter(path, partition=partition, begin=stretch.begin)
         try:
+            await _on_thread(writer.open)
             async for records in self._groups(source, partition, stretch):
                 await _on_thread(partial(writer.write, records))
                 if watch is not None:

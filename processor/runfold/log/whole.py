@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from pathlib import Path
 from typing import Protocol
 
-from runfold.fold.record import Record, hash_of_record
-from runfold.log.archive_folder import Segment
+from runfold.fold.record import Record
+from runfold.log.archive_folder import Segment, check_seam
 from runfold.log.port import HeldBack, LogCutShort, LogError, LogIdentity, LogSource, Range, RangeLost
 
 
@@ -26,7 +27,7 @@ class Archive(LogSource, Protocol):
 class WholeLog:
     """Reads ``archive`` and ``live`` as one; see :class:`runfold.log.port.LogSource`. ``where`` names the archive."""
 
-    def __init__(self, archive: Archive, live: LogSource, *, where: str) -> None:
+    def __init__(self, archive: Archive, live: LogSource, *, where: Path) -> None:
         self._archive, self._live, self._where = archive, live, where
         self._begins: dict[int, int] = {}
         self._positions: dict[int, int] = {}
@@ -43,7 +44,8 @@ class WholeLog:
                 f"({live.cluster_id}); name the archive of this log in RUNFOLD_ARCHIVE"
             )
         for partition in await self.ranges(range(await self._live.partitions())):
-            await self._check_seam(partition)
+            if (last := self._archive.last_of(partition)) is not None:
+                await check_seam(self._live, last, where=self._where)
 
     async def close(self) -> None:
         try:
@@ -151,20 +153,8 @@ class WholeLog:
         known = await self._archive.partitions()
         return await self._archive.ranges([which for which in partitions if which < known])
 
-    async def _check_seam(self, partition: int) -> None:
-        last = self._archive.last_of(partition)
-        if last is None or last.last_offset is None or last.last_offset < self._begins[partition]:
-            return
-        record = await self._live.record_at(partition, last.last_offset)
-        if record is None or hash_of_record(record).hex() != last.last_hash:
-            raise LogError(
-                f"partition {partition}, offset {last.last_offset}: the log has another record than {self._where}/{last.name}: "
-                "one of them is of another log, or was changed; `runfold replay archive --check --compare` tells where they "
-                "differ"
-            )
 
-
-def _joined(where: str, partition: int, archived: Range, live: Range) -> Range:
+def _joined(where: Path, partition: int, archived: Range, live: Range) -> Range:
     """What both hold together. Raises LogError where there is a gap between them, LogCutShort where the log is shorter."""
     if archived.end < live.begin:
         raise LogError(

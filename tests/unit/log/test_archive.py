@@ -242,7 +242,9 @@ async def test_a_log_with_another_record_at_the_seam_is_refused(three, folder, l
     """The last record archived is compared with the log's before anything is added."""
     forget(log, 299, "offset >= ?")
     await make_log(log, [StoredRecord(299, 1, b"x", b"y", ()), StoredRecord(300, 1, b"x", b"y", ())])
-    with pytest.raises(LogError, match=rf"offset 299 of partition 0 is another record.*{three[2].name}"):
+    with pytest.raises(
+        LogError, match=rf"partition 0, offset 299: the log has another record there than .*{three[2].name}"
+    ):
         await archive_log(log, folder)
 
 

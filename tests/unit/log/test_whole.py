@@ -34,7 +34,7 @@ async def both(log, folder):
 
 
 def whole(log, folder):
-    return WholeLog(ArchiveSource(folder), SqliteSource(log), where=str(folder))
+    return WholeLog(ArchiveSource(folder), SqliteSource(log), where=folder)
 
 
 @pytest.mark.parametrize("kept", [0, 50, 199, 200])
@@ -127,7 +127,7 @@ async def test_another_record_at_the_seam_is_refused(both, folder, forget):
     forget(both, 199, "offset >= ?")
     await make_log(both, [StoredRecord(199, 1, b"x", b"y", ()), StoredRecord(200, 1, b"x", b"y", ())])
     with pytest.raises(
-        LogError, match=r"partition 0, offset 199: the log has another record than .*100-0+200\.parquet"
+        LogError, match=r"partition 0, offset 199: the log has another record there than .*100-0+200\.parquet"
     ):
         await start_and_close(whole(both, folder))
 

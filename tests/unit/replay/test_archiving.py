@@ -28,7 +28,7 @@ def folder(tmp_path):
 @pytest.fixture
 def whole(served, folder):
     """The log with its archive behind it."""
-    return WholeLog(ArchiveSource(folder), type(served.source)(served.log), where=str(folder))
+    return WholeLog(ArchiveSource(folder), type(served.source)(served.log), where=folder)
 
 
 async def verified(served, source):
