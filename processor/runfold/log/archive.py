@@ -1,7 +1,7 @@
 """Reading an archive as a log: the segments of a folder, each partition's one behind the other, under the log's own identity.
 
 What an archiver adds beside it is seen at the next look, as with any log. Blocking work runs on a thread of the object's
-own. A segment's file is compared with its checksum when it is opened, so that nothing of a damaged one is ever given.
+own. A segment's file is compared with its checksum before anything of it is given, and its pages with theirs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from runfold.fold.record import Record
 from runfold.log.archive_folder import ArchiveFolder, Manifest, Segment
@@ -38,6 +38,7 @@ class ArchiveSource:
         self._segments: dict[int, list[Segment]] = {}
         self._stamp: tuple[int, int] | None = None
         self._open: dict[str, SegmentReader] = {}
+        self._whole: set[str] = set()
         self._positions: dict[int, int] = {}
         self._held: dict[int, list[Record]] = {}
         self._turn = 0
@@ -132,6 +133,7 @@ class ArchiveSource:
                     yield records[first : first + _LIST_RECORDS]
         finally:
             if ahead is not None:
+                ahead.add_done_callback(_look_at)
                 ahead.cancel()
 
     def last_of(self, partition: int) -> Segment | None:
@@ -214,7 +216,9 @@ class ArchiveSource:
         """The segment's file, opened and found to be what was written."""
         reader = self._open.pop(segment.name, None)
         if reader is None:
-            self._folder.check_whole(segment)
+            if segment.name not in self._whole:
+                self._folder.check_whole(segment)
+                self._whole.add(segment.name)
             reader = SegmentReader(self._folder.file_of(segment), segment)
             while len(self._open) >= _MOST_OPEN:
                 self._open.pop(next(iter(self._open))).close()
@@ -243,6 +247,12 @@ class ArchiveSource:
 
     async def _call(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def _look_at(ahead: asyncio.Future[Any]) -> None:
+    """Take note of what became of records that nobody waits for any more, or asyncio complains."""
+    if not ahead.cancelled():
+        ahead.exception()
 
 
 def _index_of(records: Sequence[Record], offset: int) -> int:

@@ -112,17 +112,18 @@ class ArchiveWriter:
         writer = SegmentWriter(path, partition=partition, begin=stretch.begin)
         try:
             await _on_thread(writer.open)
-            async for records in self._groups(source, partition, stretch):
-                await _on_thread(partial(writer.write, records))
-                if watch is not None:
-                    watch(partition, records[-1].offset + 1)
-                if writer.records >= self.limits.records or writer.raw_bytes >= self.limits.bytes:
-                    return await _on_thread(partial(writer.finish, records[-1].offset + 1))
-            return await _on_thread(partial(writer.finish, stretch.end))
+            async with aclosing(self._groups(source, partition, stretch)) as groups:
+                async for records in groups:
+                    await _on_thread(partial(writer.write, records))
+                    if watch is not None:
+                        watch(partition, records[-1].offset + 1)
+                    if writer.records >= self.limits.records or writer.raw_bytes >= self.limits.bytes:
+                        return await _on_thread(partial(writer.finish, records[-1].offset + 1))
+                return await _on_thread(partial(writer.finish, stretch.end))
         finally:
             writer.abandon()
 
-    async def _groups(self, source: LogSource, partition: int, stretch: Range) -> AsyncIterator[list[Record]]:
+    async def _groups(self, source: LogSource, partition: int, stretch: Range) -> AsyncGenerator[list[Record], None]:
         """Records in groups of rows; what is beyond the segment's end is read again for the next one."""
         left, group, size = self.limits.records, list[Record](), 0
         reading = _in_time(
@@ -143,18 +144,21 @@ async def _in_time(
     reading: AsyncIterator[list[Record]], partition: int, patience: float
 ) -> AsyncGenerator[list[Record], None]:
     """The same lists, as long as none of them takes longer than ``patience`` seconds to come."""
-    while True:
-        try:
+    try:
+        while True:
             async with asyncio.timeout(patience):
-                records = await anext(reading)
-        except StopAsyncIteration:
-            return
-        except TimeoutError as error:
-            raise LogUnreachable(
-                f"partition {partition}: nothing came from the log for {patience:g} s; see whether it is reachable and "
-                "healthy, then archive again: it goes on where it stopped"
-            ) from error
-        yield records
+                records = await anext(reading, None)
+            if records is None:
+                return
+            yield records
+    except TimeoutError as error:
+        raise LogUnreachable(
+            f"partition {partition}: nothing came from the log for {patience:g} s; see whether it is reachable and healthy, "
+            "then archive again: it goes on where it stopped"
+        ) from error
+    finally:
+        if isinstance(reading, AsyncGenerator):
+            await reading.aclose()
 
 
 async def _on_thread(work: Callable[[], T]) -> T:

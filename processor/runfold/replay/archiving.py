@@ -27,8 +27,7 @@ async def archive(
 
     The caller holds the writer's lock. Raises what :meth:`ArchiveWriter.begin` and its ``archive`` raise.
     """
-    ranges = await writer.begin(source)
-    ends = {which: held.end for which, held in ranges.items()}
+    ends = _ends(await writer.begin(source))
     async for segment in _archive(source, writer, ends, _Counted(writer, ends, progress)):
         yield segment
 
@@ -48,17 +47,22 @@ async def follow(
     seconds, and never goes back.
     """
     waiting: dict[int, float] = {}
-    answered, first = clock(), True
+    due: dict[int, int] | None = None
+    answered = clock()
     while True:
         try:
-            ranges = await writer.begin(source)
-            now = answered = clock()
-            due = _ends(ranges) if first else _due(writer, ranges, waiting, now=now, age=age)
+            if due is None:
+                due = _ends(await writer.begin(source))
+            else:
+                ranges = await source.ranges(range(len(writer.manifest.begins)))
+                due = _due(writer, ranges, waiting, now=clock(), age=age)
+                if due:
+                    await writer.begin(source)
+            answered = clock()
             async for segment in _archive(source, writer, due, _Counted(writer, due, progress)):
                 waiting.pop(segment.partition, None)
                 answered = clock()
                 yield segment
-            first = False
         except LogUnreachable:
             if clock() - answered >= writer.limits.patience:
                 raise
