@@ -42,6 +42,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     data: Path
     log: str
+    archive: str
     store: str
     partitions: int
     batch_records: int
@@ -143,6 +144,7 @@ def _kafka(name: str, parse: Callable[[str], Any], told: str, *, secret: bool = 
 _EXAMPLES = {
     "sqlite": "sqlite:///runfold.db",
     "kafka": "kafka://localhost:9092/run-events",
+    "archive": "archive:///runfold-archive",
     "postgresql": "postgresql://user@host/database",
 }
 _RULES, _KAFKA = "rules.", "kafka."
@@ -153,9 +155,12 @@ SETTINGS = (
     Setting(
         "log",
         "RUNFOLD_LOG",
-        _url("sqlite", "kafka"),
+        _url("sqlite", "kafka", "archive"),
         "",
-        "the log: sqlite:///FILE or kafka://HOST:9092/TOPIC; by default runfold.log.db in the data folder",
+        "the log: sqlite:///FILE, kafka://HOST:9092/TOPIC or archive:///FOLDER; by default runfold.log.db in the data folder",
+    ),
+    Setting(
+        "archive", "RUNFOLD_ARCHIVE", _url("archive"), "", "archive:///FOLDER: what the log has no longer is read there"
     ),
     Setting(
         "store",

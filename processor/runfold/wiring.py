@@ -12,16 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runfold.config import ConfigError, Settings
+from runfold.log.archive_folder import Limits
 from runfold.log.kafka_options import address_of
-from runfold.log.port import LogSink, LogSource
+from runfold.log.port import LogRestorer, LogSink, LogSource
 from runfold.log.publisher import Publisher
-from runfold.log.sqlite import SqliteSink, SqliteSource
+from runfold.log.sqlite import SqliteRestorer, SqliteSink, SqliteSource
 from runfold.log.sync_publisher import SyncPublisher
+from runfold.log.whole import WholeLog
 from runfold.store.memory import MemoryStore
 from runfold.store.port import Store, StoreUnreachable
 from runfold.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
+    from runfold.log.archive import ArchiveSource
+    from runfold.log.archive_writer import ArchiveWriter
     from runfold.log.kafka_topic import KafkaTopic
 
 
@@ -34,11 +38,9 @@ def _memory_store(_url: str) -> Store:
 
 
 def _postgres_store(url: str) -> Store:
-    try:
+    with _installed("RUNFOLD_STORE: PostgreSQL", "postgres"):
         # Imported here: its driver is an extra, and whoever is content with SQLite need not have it.
         from runfold.store.postgres import PostgresStore  # noqa: PLC0415 - see above
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"RUNFOLD_STORE: PostgreSQL needs {error.name}: pip install 'runfold[postgres]'") from error
     return PostgresStore(url)
 
 
@@ -51,10 +53,11 @@ STORES: dict[str, Callable[[str], Store]] = {
 
 
 class LogAdapter(NamedTuple):
-    """How a log's two sides are made; they are not started yet."""
+    """How a log's two sides are made, and what makes it of another one's records; they are not started yet."""
 
     open_source: Callable[[Settings], LogSource]
     open_sink: Callable[[Settings], LogSink]
+    open_restorer: Callable[[Settings], LogRestorer]
 
 
 def open_source(settings: Settings) -> LogSource:
@@ -62,9 +65,21 @@ def open_source(settings: Settings) -> LogSource:
     return _log_of(settings).open_source(settings)
 
 
+def open_whole_log(settings: Settings) -> LogSource:
+    """As :func:`open_source`, with the archive of RUNFOLD_ARCHIVE, if it is set, for what the log has forgotten."""
+    if not settings.archive:
+        return open_source(settings)
+    return WholeLog(_open_archive(archive_path(settings)), open_source(settings), where=archive_path(settings))
+
+
 def open_sink(settings: Settings) -> LogSink:
     """A sink that writes the log of RUNFOLD_LOG, making it where it is an embedded one; not started yet."""
     return _log_of(settings).open_sink(settings)
+
+
+def open_restorer(settings: Settings) -> LogRestorer:
+    """What makes the log of RUNFOLD_LOG of another log's records; not started yet."""
+    return _log_of(settings).open_restorer(settings)
 
 
 def _log_of(settings: Settings) -> LogAdapter:
@@ -79,16 +94,74 @@ def _sqlite_sink(settings: Settings) -> LogSink:
     return SqliteSink(path_of("RUNFOLD_LOG", settings.log), partitions=settings.partitions)
 
 
+def _sqlite_restorer(settings: Settings) -> LogRestorer:
+    return SqliteRestorer(path_of("RUNFOLD_LOG", settings.log))
+
+
+def _archive_source(settings: Settings) -> LogSource:
+    return _open_archive(path_of("RUNFOLD_LOG", settings.log))
+
+
+def _no_archive_sink(settings: Settings) -> LogSink:
+    raise ConfigError(
+        f"RUNFOLD_LOG: nothing can be published into the archive {settings.log}; name the log that it was made from, or write "
+        "it to a new log with `runfold replay restore`"
+    )
+
+
+def _no_archive_restorer(settings: Settings) -> LogRestorer:
+    raise ConfigError(
+        f"{settings.log} is an archive: copy the folder, or write a new archive with `runfold replay archive`, naming the old "
+        "one in RUNFOLD_LOG"
+    )
+
+
+def _open_archive(path: Path) -> ArchiveSource:
+    with _installed("RUNFOLD_ARCHIVE: an archive", "archive"):
+        from runfold.log.archive import ArchiveSource  # noqa: PLC0415 - pyarrow is an extra
+    return ArchiveSource(path)
+
+
+def open_archive(settings: Settings) -> LogSource:
+    """A source that reads the archive of RUNFOLD_ARCHIVE alone; not started yet."""
+    return _open_archive(archive_path(settings))
+
+
+def open_archive_writer(settings: Settings, limits: Limits) -> ArchiveWriter:
+    """What writes the archive of RUNFOLD_ARCHIVE, and makes it where there is none."""
+    path = archive_path(settings)
+    with _installed("RUNFOLD_ARCHIVE: an archive", "archive"):
+        from runfold.log.archive_writer import ArchiveWriter  # noqa: PLC0415 - pyarrow is an extra
+    return ArchiveWriter(path, limits)
+
+
+def archive_path(settings: Settings) -> Path:
+    """The folder that RUNFOLD_ARCHIVE names, or RUNFOLD_LOG where that is an archive. Raises ConfigError."""
+    if settings.archive:
+        return path_of("RUNFOLD_ARCHIVE", settings.archive)
+    if settings.log.startswith("archive:"):
+        return path_of("RUNFOLD_LOG", settings.log)
+    raise ConfigError(
+        "RUNFOLD_ARCHIVE: no archive is named; say where it is, such as --archive archive:///runfold-archive"
+    )
+
+
 def _kafka_source(settings: Settings) -> LogSource:
-    with _kafka_installed():
+    with _installed("RUNFOLD_LOG: Kafka", "kafka"):
         from runfold.log.kafka import KafkaSource  # noqa: PLC0415 - aiokafka is an extra
     return KafkaSource(address_of(settings.log), settings.kafka)
 
 
 def _kafka_sink(settings: Settings) -> LogSink:
-    with _kafka_installed():
+    with _installed("RUNFOLD_LOG: Kafka", "kafka"):
         from runfold.log.kafka_publish import KafkaSink  # noqa: PLC0415 - aiokafka is an extra
     return KafkaSink(address_of(settings.log), settings.kafka)
+
+
+def _kafka_restorer(settings: Settings) -> LogRestorer:
+    with _installed("RUNFOLD_LOG: Kafka", "kafka"):
+        from runfold.log.kafka_restore import KafkaRestorer  # noqa: PLC0415 - aiokafka is an extra
+    return KafkaRestorer(address_of(settings.log), settings.kafka)
 
 
 def open_topic(settings: Settings) -> KafkaTopic:
@@ -97,22 +170,23 @@ def open_topic(settings: Settings) -> KafkaTopic:
         address = address_of(settings.log)
     except ValueError as error:
         raise ConfigError(f"RUNFOLD_LOG: {settings.log!r} is no topic; {error}") from error
-    with _kafka_installed():
+    with _installed("RUNFOLD_LOG: Kafka", "kafka"):
         from runfold.log.kafka_topic import KafkaTopic  # noqa: PLC0415 - aiokafka is an extra
     return KafkaTopic(address, settings.kafka)
 
 
 @contextmanager
-def _kafka_installed() -> Iterator[None]:
+def _installed(what: str, extra: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise ConfigError(f"RUNFOLD_LOG: Kafka needs {error.name}: pip install 'runfold[kafka]'") from error
+        raise ConfigError(f"{what} needs {error.name}: pip install 'runfold[{extra}]'") from error
 
 
 LOGS = {
-    "sqlite": LogAdapter(_sqlite_source, _sqlite_sink),
-    "kafka": LogAdapter(_kafka_source, _kafka_sink),
+    "sqlite": LogAdapter(_sqlite_source, _sqlite_sink, _sqlite_restorer),
+    "kafka": LogAdapter(_kafka_source, _kafka_sink, _kafka_restorer),
+    "archive": LogAdapter(_archive_source, _no_archive_sink, _no_archive_restorer),
 }
 
 
@@ -147,8 +221,11 @@ def _publishing(settings: Settings) -> dict[str, Any]:
 
 
 def path_of(variable: str, url: str) -> Path:
-    """The file that a ``sqlite:///`` URL names: three slashes for a relative path, four for an absolute one."""
+    """What a ``sqlite:///`` or ``archive:///`` URL names: three slashes for a relative path, four for an absolute one."""
     scheme, _, rest = url.partition("://")
-    if scheme != "sqlite" or not rest.startswith("/") or len(rest) < 2:
-        raise ConfigError(f"{variable}: {url!r}: sqlite:///FILE is wanted")
+    if scheme not in _PATHS or not rest.startswith("/") or len(rest) < 2:
+        raise ConfigError(f"{variable}: {url!r}: {_PATHS.get(scheme, _PATHS['sqlite'])} is wanted")
     return Path(rest[1:])
+
+
+_PATHS = {"sqlite": "sqlite:///FILE", "archive": "archive:///FOLDER"}

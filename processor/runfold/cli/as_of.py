@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter, Token
 
 from runfold.cli.exits import DONE, NoError, WrongUseError
-from runfold.cli.opening import reading_log, reading_store
+from runfold.cli.opening import reading_store, reading_whole_log
 from runfold.cli.options import HERE, AsJson, AsOneObject, Limit, Places
 from runfold.cli.printing import print_facts, print_json, print_table, progress, shown_time, tell
 from runfold.cli.retrying import usage_moves
@@ -154,7 +154,7 @@ def usage(
 
 
 async def _run(settings: Settings, run_id: str, *, when: When, json: bool) -> None:
-    async with reading_log(settings) as source, reading_store(settings) as store:
+    async with reading_whole_log(settings) as source, reading_store(settings) as store:
         cut = await when.cut(source)
         parts = await replay.run_as_of(source, store, settings.rules, run_id=run_id, cut=cut)
     found = [_Placed(part.partition, part.state, part.origin) for part in parts if part.state is not None]
@@ -188,7 +188,7 @@ class _Placed:
 
 
 async def _runs(settings: Settings, wanted: RunFilter, *, when: When, limit: int, json: bool, folder: Path) -> None:
-    async with reading_log(settings) as source, reading_store(settings) as store:
+    async with reading_whole_log(settings) as source, reading_store(settings) as store:
         cut = await when.cut(source)
         listed, origin = None, "store"
         if await replay.reached(store, cut):
@@ -218,7 +218,7 @@ async def _then(settings: Settings, source: LogSource, store: Store, *, cut: Cut
 
 async def _usage(settings: Settings, *, when: When, period: Period, folder: Path, from_log: bool) -> UsageAsOf:
     with progress("folding the log") as bar:
-        async with reading_log(settings) as source, reading_store(settings) as store:
+        async with reading_whole_log(settings) as source, reading_store(settings) as store:
             return await usage_as_of(
                 source,
                 store,

@@ -38,7 +38,26 @@ async def writing_store(settings: Settings) -> AsyncIterator[Store]:
 @asynccontextmanager
 async def reading_log(settings: Settings) -> AsyncIterator[LogSource]:
     """The log, to read. Raises LogMissing or LogUnreachable."""
-    source = wiring.open_source(settings)
+    async with _reading(wiring.open_source(settings)) as source:
+        yield source
+
+
+@asynccontextmanager
+async def reading_whole_log(settings: Settings) -> AsyncIterator[LogSource]:
+    """The log, and what it has forgotten from the archive of RUNFOLD_ARCHIVE. Raises LogError where they do not fit."""
+    async with _reading(wiring.open_whole_log(settings)) as source:
+        yield source
+
+
+@asynccontextmanager
+async def reading_archive(settings: Settings) -> AsyncIterator[LogSource]:
+    """The archive alone. Raises LogMissing where there is none, ArchiveDamaged where a segment is missing."""
+    async with _reading(wiring.open_archive(settings)) as source:
+        yield source
+
+
+@asynccontextmanager
+async def _reading(source: LogSource) -> AsyncIterator[LogSource]:
     try:
         await source.start()
         yield source

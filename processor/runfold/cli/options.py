@@ -22,10 +22,13 @@ class Places:
     data: Annotated[str | None, Parameter(help="Folder of the embedded log and store (RUNFOLD_DATA).")] = None
     log: Annotated[str | None, Parameter(help="URL of the log (RUNFOLD_LOG).")] = None
     store: Annotated[str | None, Parameter(help="URL of the store (RUNFOLD_STORE).")] = None
+    archive: Annotated[
+        str | None, Parameter(help="URL of the archive of what the log has no longer (RUNFOLD_ARCHIVE).")
+    ] = None
 
     def settings(self) -> Settings:
         """The effective settings, with logging set up by them. Raises ConfigError."""
-        settings = load_settings({"data": self.data, "log": self.log, "store": self.store})
+        settings = load_settings({"data": self.data, "log": self.log, "store": self.store, "archive": self.archive})
         configure_logging(level=settings.logging_level, style=settings.logging_format)
         return settings
 

@@ -12,9 +12,11 @@ from cyclopts import App, Parameter
 
 from runfold.cli import as_of
 from runfold.cli.exits import DONE, NO, NoError
-from runfold.cli.opening import reading_log, reading_store
+from runfold.cli.archive import archive
+from runfold.cli.opening import reading_store, reading_whole_log
 from runfold.cli.options import HERE, AsJson, AsOneObject, Places
 from runfold.cli.printing import print_json, print_line, print_table, progress, shown_time
+from runfold.cli.restore import restore
 from runfold.cli.retrying import usage_moves
 from runfold.cli.text import counted
 from runfold.cli.workspace import Workspace, quieten_collector, workspace_of
@@ -27,10 +29,13 @@ from runfold.replay.verify import Verification
 
 app = App(
     name="replay",
-    help="A run's history, how things stood at another time, and the proof that the store is right.",
+    help="A run's history, how things stood at another time, the proof that the store is right, the log kept for good.",
     default_parameter=Parameter(negative=()),
 )
 app.command(as_of.app)
+
+app.command(archive)
+app.command(restore)
 
 _LONGEST_VALUE = 60
 _NOTHING: tuple[Any, ...] = (None, "", [], {})
@@ -91,7 +96,7 @@ def verify(
 
 
 async def _history(settings: Settings, run_id: str) -> list[HistoryEntry]:
-    async with reading_log(settings) as source, reading_store(settings) as store:
+    async with reading_whole_log(settings) as source, reading_store(settings) as store:
         return await replay_history.history(source, store, settings.rules, run_id)
 
 
@@ -116,7 +121,7 @@ def _print_entry(entry: HistoryEntry) -> None:
 async def _verify(settings: Settings, folder: Path) -> Verification:
     with progress("verifying") as bar:
         task = bar.task_ids[0]
-        async with reading_log(settings) as source, reading_store(settings) as store:
+        async with reading_whole_log(settings) as source, reading_store(settings) as store:
             return await replay_verify.verify(
                 source,
                 store,

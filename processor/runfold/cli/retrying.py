@@ -10,7 +10,7 @@ from typing import Any
 
 from runfold.cli.asking import confirmed
 from runfold.cli.exits import DONE, NO
-from runfold.cli.opening import reading_log, reading_store, writing_store
+from runfold.cli.opening import reading_store, reading_whole_log, writing_store
 from runfold.cli.printing import print_json, print_line, tell
 from runfold.cli.status_report import standing_letters
 from runfold.config import Settings
@@ -52,7 +52,7 @@ async def retry_runs(
         tell("nothing to do: folding again changes nothing" if not refused else "nothing was done")
         return NO if refused else DONE
     confirmed(f"Fold {len(changing):,} again?", yes=yes)
-    async with reading_log(settings) as source, writing_store(settings) as store:
+    async with reading_whole_log(settings) as source, writing_store(settings) as store:
         for run_id in changing:
             await refolded(source, store, settings.rules, run_id, lift=lift)
     tell(f"{len(changing):,} folded again")
@@ -64,7 +64,7 @@ async def _planned(
 ) -> tuple[list[str], int]:
     """Show the plan for each run; returns the runs that it changes, and how many cannot be folded again."""
     changing, refused = [], 0
-    async with reading_log(settings) as source, reading_store(settings) as store:
+    async with reading_whole_log(settings) as source, reading_store(settings) as store:
         for run_id in run_ids:
             try:
                 plan = await plan_retry(source, store, settings.rules, run_id=run_id, lift=lift)

@@ -12,10 +12,12 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import groupby
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, errors
 
+from runfold.fold.record import Record
 from runfold.log.clock import wall_clock
 from runfold.log.kafka_client import KafkaClient
 from runfold.log.kafka_errors import made_anew, meaning_of, told_to_a_person
@@ -24,6 +26,9 @@ from runfold.log.kafka_options import Address, KafkaOptions
 from runfold.log.kafka_security import client_arguments
 from runfold.log.partitioner import key_hash
 from runfold.log.port import LogError, LogUnreachable, Message, Place
+
+_Stamped = tuple[int, bytes | None, bytes | None, Sequence[tuple[str, bytes]]]
+"""A record's timestamp, key, value and headers."""
 
 UNKNOWN_OFFSET = -1
 """Of a record that the log has, but whose place Kafka no longer knew when it was asked a second time."""
@@ -77,9 +82,22 @@ class KafkaSink:
         shares = self._shares(messages)
         stamp = self._latest = max(self._latest, self._clock())
         sending = [
-            asyncio.create_task(self._send(producer, partition, [messages[index] for index in share], stamp))
+            asyncio.create_task(self._send(producer, partition, [(stamp, *messages[index]) for index in share]))
             for partition, share in shares.items()
         ]
+        await self._delivered(producer, sending)
+        return _places(shares, [each.result() for each in sending], len(messages))
+
+    async def append_stamped(self, partition: int, records: Sequence[Record]) -> None:
+        """Write records of another log to one partition, in order, with the timestamps they have. Raises as append does."""
+        await self._look_at_topic()
+        producer = await self._started()
+        for _, alike in groupby(records, key=lambda record: record.timestamp < 0):  # aiokafka takes -1 for not told yet
+            stamped = [(record.timestamp, record.key, record.value, record.headers) for record in alike]
+            await self._delivered(producer, [asyncio.create_task(self._send(producer, partition, stamped))])
+
+    async def _delivered(self, producer: Any, sending: Sequence[asyncio.Task[list[int]]]) -> None:
+        """Wait until all is delivered; where it is not, the producer is given up."""
         try:
             await self._until_delivered(sending)
         except (errors.KafkaError, LogError) as error:
@@ -88,7 +106,6 @@ class KafkaSink:
         finally:
             for each in sending:
                 each.cancel()
-        return _places(shares, [each.result() for each in sending], len(messages))
 
     async def _until_delivered(self, sending: Sequence[asyncio.Task[list[int]]]) -> None:
         """Wait for Kafka, as long as the topic is there: aiokafka repeats for ever, and without pause where it is not."""
@@ -115,11 +132,11 @@ class KafkaSink:
             shares[key_hash(message.key) % self._partitions].append(index)
         return shares
 
-    async def _send(self, producer: Any, partition: int, messages: Sequence[Message], stamp: int) -> list[int]:
+    async def _send(self, producer: Any, partition: int, stamped: Sequence[_Stamped]) -> list[int]:
         """Send one partition's share, batch behind batch. Returns the offset of each message."""
         sent: list[tuple[Any, int]] = []
         batch = producer.create_batch()
-        for key, value, headers in messages:
+        for stamp, key, value, headers in stamped:
             told = list(headers)  # aiokafka's builder takes nothing else
             if batch.append(timestamp=stamp, key=key, value=value, headers=told) is None:
                 sent.append(await self._submit(producer, batch, partition))

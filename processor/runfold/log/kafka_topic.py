@@ -17,7 +17,7 @@ from runfold.log.kafka_client import KafkaClient, Topic
 from runfold.log.kafka_errors import told_to_a_person
 from runfold.log.kafka_logging import throttle_client_logs
 from runfold.log.kafka_options import Address, KafkaOptions
-from runfold.log.port import LogError, LogExists, LogUnreachable
+from runfold.log.port import LogError, LogExists, LogMissing, LogUnreachable
 
 DAY = 86_400_000
 FOREVER = -1
@@ -56,14 +56,16 @@ class KafkaTopic:
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()
 
-    async def create(self, *, partitions: int, replicas: int | None, retention_ms: int) -> dict[str, str]:
+    async def create(
+        self, *, partitions: int, replicas: int | None, retention_ms: int, stamps: str = "LogAppendTime"
+    ) -> dict[str, str]:
         """Make the topic and wait until each partition is served. Returns its settings.
 
-        ``replicas`` None is three, or as many as there are brokers; ``retention_ms`` FOREVER keeps all. Raises
-        LogExists, and LogError where Kafka refuses.
+        ``replicas`` None is three, or as many as there are brokers; ``retention_ms`` FOREVER keeps all; ``stamps`` is
+        Kafka's message.timestamp.type. Raises LogExists, and LogError where Kafka refuses.
         """
         copies = replicas or min(3, len(self._brokers()))
-        settings = settings_of(copies=copies, retention_ms=retention_ms)
+        settings = settings_of(copies=copies, retention_ms=retention_ms) | {"message.timestamp.type": stamps}
         timeout = self._options.request_timeout_ms
         wanted: tuple[object, ...] = (self._address.topic, partitions, copies, [], list(settings.items()))
         request = CreateTopicsRequest([wanted], timeout, False)
@@ -125,6 +127,14 @@ class KafkaTopic:
                 found += _about_broker(node, of_broker)
         found += _about_copies(topic, of_topic or {}) + _about_settings(of_topic or {})
         return sorted(found, key=lambda finding: not finding.endangers)
+
+    async def settings(self) -> tuple[int, dict[str, str]] | None:
+        """How many partitions the topic has, and its settings; None where there is no such topic."""
+        try:
+            topic = await self._client.topic()
+        except LogMissing:
+            return None
+        return len(topic.leaders), await self._settings(_TOPIC, self._address.topic, self._brokers()[0])
 
     async def _settings(self, kind: int, name: str, node: int) -> dict[str, str]:
         with told_to_a_person(self._address):

@@ -149,3 +149,26 @@ class LogSink(Protocol):
 
     async def append(self, messages: Sequence[Message]) -> list[Place]:
         """Write the messages in order, each to the partition its key hashes to. Returns where each one stands."""
+
+
+class LogRestorer(Protocol):
+    """Writing a new log from the records of another one, each into the partition it was in, as like them as it can be.
+
+    ``keeps_offsets`` says whether a record stands where it stood; else each partition counts from 0, without holes.
+    """
+
+    keeps_offsets: bool
+
+    async def prepare(self, *, partitions: int, oldest: int) -> list[str]:
+        """Make the log, or see that the one that is there is fit; returns what people should know about it.
+
+        ``oldest`` is the least record timestamp there will be (Unix milliseconds). Raises LogError where records would not
+        stay as they are: the message says what to change.
+        """
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def write(self, partition: int, records: Sequence[Record]) -> None:
+        """Write records behind what the partition has, with the timestamps they have; answered when it has them durably."""

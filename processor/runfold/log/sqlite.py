@@ -11,8 +11,9 @@ import asyncio
 import itertools
 import sqlite3
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -24,7 +25,7 @@ from runfold.log import sqlite_file, sqlite_read
 from runfold.log.bell import Follower, Ringer
 from runfold.log.clock import wall_clock
 from runfold.log.partitioner import key_hash
-from runfold.log.port import HeldBack, LogIdentity, Message, Place, Range, RangeLost
+from runfold.log.port import HeldBack, LogError, LogIdentity, Message, Place, Range, RangeLost
 from runfold.log.sqlite_file import LogFile
 
 T = TypeVar("T")
@@ -226,6 +227,25 @@ class SqliteSink:
             return []
         return await self._opened.run(lambda file: self._append(file, messages))
 
+    async def append_stamped(self, partition: int, records: Sequence[Record]) -> None:
+        """Write records of another log to one partition, where they stood there and stamped as they were, or none of them.
+
+        Raises LogError where the partition is beyond the first of them already, else as append does.
+        """
+        await self._opened.run(lambda file: self._append_stamped(file, partition, records))
+
+    def _append_stamped(self, file: sqlite3.Connection, partition: int, records: Sequence[Record]) -> None:
+        rows = [
+            (each.offset, each.timestamp, each.key, each.value, _encode_headers(each.headers) if each.headers else None)
+            for each in records
+        ]
+        with _transaction(file):
+            end, _ = sqlite_read.end_and_time(file, partition)
+            if records[0].offset < end:
+                raise LogError(f"RUNFOLD_LOG: {self._path} was written by others while records were restored into it")
+            file.executemany(f"INSERT INTO partition_{partition} VALUES (?, ?, ?, ?, ?)", rows)
+        self._ringer.ring()
+
     def _append(self, file: sqlite3.Connection, messages: Sequence[Message]) -> list[Place]:
         count = self._opened.file.partitions
         partitions = [key_hash(message.key) % count for message in messages]
@@ -240,8 +260,7 @@ class SqliteSink:
     def _insert(self, file: sqlite3.Connection, shares: Mapping[int, list[Message]]) -> dict[int, int]:
         """Write each partition's share behind what it has, all in one transaction. Returns the first offset of each."""
         firsts = {}
-        file.execute("BEGIN IMMEDIATE")  # the ends are read under the lock: other processes append too
-        try:
+        with _transaction(file):
             now = self._clock()
             for partition, share in shares.items():
                 first, timestamp = sqlite_read.end_and_time(file, partition)
@@ -254,9 +273,41 @@ class SqliteSink:
                     ],
                 )
                 firsts[partition] = first
-            file.execute("COMMIT")
-        except BaseException:
-            if file.in_transaction:
-                file.execute("ROLLBACK")
-            raise
         return firsts
+
+
+@contextmanager
+def _transaction(file: sqlite3.Connection) -> Iterator[None]:
+    """All or nothing; the ends are read under the lock, because other processes append too."""
+    file.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        file.execute("COMMIT")
+    except BaseException:
+        if file.in_transaction:
+            file.execute("ROLLBACK")
+        raise
+
+
+class SqliteRestorer:
+    """Makes a SQLite log of another one's records; see :class:`runfold.log.port.LogRestorer`."""
+
+    keeps_offsets = True
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._sink: SqliteSink
+
+    async def prepare(self, *, partitions: int, oldest: int) -> list[str]:  # noqa: ARG002 - the port's
+        """As the port says: nothing is ever deleted there, so all that counts is the number of partitions."""
+        self._sink = SqliteSink(self._path, partitions=partitions)
+        return []
+
+    async def start(self) -> None:
+        await self._sink.start()
+
+    async def close(self) -> None:
+        await self._sink.close()
+
+    async def write(self, partition: int, records: Sequence[Record]) -> None:
+        await self._sink.append_stamped(partition, records)

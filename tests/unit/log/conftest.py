@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -49,3 +51,14 @@ class ScriptedSink:
 @pytest.fixture
 def sink() -> ScriptedSink:
     return ScriptedSink()
+
+
+@pytest.fixture
+def forget():
+    """Deletes records of partition 0 from a SQLite log, those below an offset unless told otherwise."""
+
+    def delete(log, offset, which="offset < ?"):
+        with closing(sqlite3.connect(log)) as file, file:
+            file.execute(f"DELETE FROM partition_0 WHERE {which}", (offset,))
+
+    return delete
