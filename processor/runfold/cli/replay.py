@@ -11,8 +11,8 @@ import msgspec
 from cyclopts import App, Parameter
 
 from runfold.cli import as_of
-from runfold.cli.exits import DONE, NO, NoError
 from runfold.cli.archive import archive
+from runfold.cli.exits import DONE, NO, NoError
 from runfold.cli.opening import reading_store, reading_whole_log
 from runfold.cli.options import HERE, AsJson, AsOneObject, Places
 from runfold.cli.printing import print_json, print_line, print_table, progress, shown_time
@@ -101,7 +101,7 @@ async def _history(settings: Settings, run_id: str) -> list[HistoryEntry]:
 
 
 async def _follow(settings: Settings, run_id: str, *, json: bool) -> None:
-    async with reading_log(settings) as source, reading_store(settings) as store:
+    async with reading_whole_log(settings) as source, reading_store(settings) as store:
         async for entry in replay_history.follow(source, store, settings.rules, run_id):
             if json:
                 print_json(_as_dict(entry))
