@@ -23,9 +23,9 @@ class Places:
     log: Annotated[str | None, Parameter(help="URL of the log (RUNFOLD_LOG).")] = None
     store: Annotated[str | None, Parameter(help="URL of the store (RUNFOLD_STORE).")] = None
 
-    def settings(self) -> Settings:
-        """The effective settings, with logging set up by them. Raises ConfigError."""
-        settings = load_settings({"data": self.data, "log": self.log, "store": self.store})
+    def settings(self, **given: str | None) -> Settings:
+        """The effective settings, with logging set up by them; ``given`` are a verb's own. Raises ConfigError."""
+        settings = load_settings({"data": self.data, "log": self.log, "store": self.store, **given})
         configure_logging(level=settings.logging_level, style=settings.logging_format)
         return settings
 

@@ -14,6 +14,8 @@ from runfold.cli.printing import output, print_facts, print_json, print_line, pr
 from runfold.cli.status_report import PartitionReport, Report, report
 from runfold.config import Settings
 from runfold.log.clock import wall_clock
+from runfold.log.port import LogSource
+from runfold.store.port import Store
 
 
 def status(
@@ -38,13 +40,17 @@ def status(
 
 async def _look(settings: Settings) -> Report:
     async with reading_store(settings) as store, reading_log(settings) as source:
-        return await report(source, store, rules=settings.rules, now=wall_clock())
+        return await _report(source, store, settings)
+
+
+async def _report(source: LogSource, store: Store, settings: Settings) -> Report:
+    return await report(source, store, rules=settings.rules, now=wall_clock(), stuck=settings.stuck)
 
 
 async def _watch(settings: Settings, *, every: float, json: bool) -> None:
     async with reading_store(settings) as store, reading_log(settings) as source:
         while True:
-            found = await report(source, store, rules=settings.rules, now=wall_clock())
+            found = await _report(source, store, settings)
             if not json and output().is_terminal:
                 output().clear()
             _show(found, json=json)

@@ -8,9 +8,9 @@ from __future__ import annotations
 from msgspec import Struct
 
 from runfold.fold.changes import Letter
-from runfold.fold.record import Record
 from runfold.fold.rules import COMPATIBLE, FOLD_VERSION, Rules
 from runfold.log.port import HeldBack, LogSource, Range
+from runfold.log.waiting import first_waiting
 from runfold.replay.refold import readable
 from runfold.replay.run_range import every_letter
 from runfold.store.identity import check_owner
@@ -18,7 +18,7 @@ from runfold.store.port import PartitionStatus, Store, StoreIdentity, StoreRefus
 from runfold_schemas import RunStatus
 
 STUCK_SECONDS = 60.0
-"""So long may a record wait although somebody owns its partition, before that is called unhealthy."""
+"""So long may a record wait although somebody owns its partition, before that is called unhealthy (RUNFOLD_STUCK)."""
 
 
 class PartitionReport(Struct, frozen=True, kw_only=True):
@@ -57,8 +57,8 @@ class Report(Struct, frozen=True, kw_only=True):
     readable: int
 
 
-async def report(source: LogSource, store: Store, *, rules: Rules, now: int) -> Report:
-    """Look at log and store. ``now`` is in Unix milliseconds. Raises LogError or StoreError."""
+async def report(source: LogSource, store: Store, *, rules: Rules, now: int, stuck: float = STUCK_SECONDS) -> Report:
+    """Look at log and store. ``now`` is in Unix milliseconds, ``stuck`` in seconds. Raises LogError or StoreError."""
     known = {found.partition: found for found in await store.partitions()}
     ranges = await source.ranges(range(await source.partitions()))
     blocked = await source.held_back(list(ranges))
@@ -66,7 +66,9 @@ async def report(source: LogSource, store: Store, *, rules: Rules, now: int) -> 
         await _partition(source, which, held=held, blocked=blocked.get(which), known=known.get(which), now=now)
         for which, held in sorted(ranges.items())
     ]
-    unhealthy = [line for found in partitions for line in _unhealthy(found)] + await _foreign(source, store, rules)
+    unhealthy = [line for found in partitions for line in _unhealthy(found, stuck)] + await _foreign(
+        source, store, rules
+    )
     counts = await store.count_runs()
     notes = await store.notes()
     return Report(
@@ -92,7 +94,7 @@ async def _partition(
     now: int,
 ) -> PartitionReport:
     position = held.begin if known is None else known.position
-    waiting = await _first_waiting(source, which, max(position, held.begin), held.end)
+    waiting = await first_waiting(source, which, position=max(position, held.begin), end=held.end)
     return PartitionReport(
         partition=which,
         begin=held.begin,
@@ -108,35 +110,24 @@ async def _partition(
     )
 
 
-async def _first_waiting(source: LogSource, partition: int, position: int, end: int) -> Record | None:
-    """The first record that is not folded. A log may end with offsets that hold none, such as marks of transactions."""
-    if position >= end:
-        return None
-    if (record := await source.record_at(partition, position)) is not None:
-        return record
-    async for records in source.read(partition, begin=position, end=end):
-        return records[0]
-    return None
-
-
 def _seconds_since(time: int, *, now: int) -> float | None:
     return None if time < 0 else max(0, now - time) / 1000
 
 
-def _unhealthy(found: PartitionReport) -> list[str]:
+def _unhealthy(found: PartitionReport, stuck: float) -> list[str]:
     where = f"partition {found.partition}"
     if found.position > found.end:
         return [f"{where}: the store stands at {found.position}, and the log ends at {found.end}: it is another log"]
     if found.position < found.begin:
         return [f"{where}: offsets {found.position} to {found.begin - 1} are gone from the log and were never folded"]
-    if (found.held_back_seconds or 0.0) > STUCK_SECONDS:
+    if (found.held_back_seconds or 0.0) > stuck:
         what = f"{found.held_back:,} offsets from {found.end} on are blocked by an open transaction"
         return [
             f"{where}: {what} for {found.held_back_seconds:.0f} s: end or abort it (kafka-transactions.sh finds it)"
         ]
     if found.lag and found.owner is None:
         return [f"{where}: {found.lag:,} records wait and nobody folds it: start `runfold serve`"]
-    if (found.lag_seconds or 0.0) > STUCK_SECONDS:
+    if (found.lag_seconds or 0.0) > stuck:
         return [f"{where}: a record has waited for {found.lag_seconds:.0f} s: see the logs of {found.owner}"]
     return []
 

@@ -17,6 +17,7 @@ from runfold.fold.changes import Changes
 from runfold.fold.rules import Rules
 from runfold.log.port import LogSource, LogUnreachable
 from runfold.service.fetching import Batch, dismiss, fetch
+from runfold.service.observer import Observer
 from runfold.service.options import Options
 from runfold.service.ownership import Ownership
 from runfold.service.patience import Patience
@@ -33,10 +34,18 @@ class Consumer:
     """
 
     def __init__(
-        self, source: LogSource, store: Store, ownership: Ownership, *, rules: Rules, options: Options, logger: Logger
+        self,
+        source: LogSource,
+        store: Store,
+        ownership: Ownership,
+        *,
+        rules: Rules,
+        options: Options,
+        logger: Logger,
+        observer: Observer,
     ) -> None:
         self._source, self._store, self._ownership = source, store, ownership
-        self._rules, self._options, self._logger = rules, options, logger
+        self._rules, self._options, self._logger, self._observer = rules, options, logger, observer
         self._folds: dict[int, PartitionFold] = {}
         self._positions: dict[int, int] = {}
         self._read_to: dict[int, int] = {}
@@ -54,6 +63,7 @@ class Consumer:
                     await self._round(stopping)
                 except (StalePosition, StoreUnreachable, LogUnreachable) as error:
                     self._ownership.lost.set()
+                    self._observer.batch_dropped(error)
                     self._logger.warning("batch_dropped", reason=str(error), cause=type(error).__name__)
                     await patience.bear(error)
                 else:
@@ -87,6 +97,7 @@ class Consumer:
         """
         self._read_to = {which: self._source.position(which) for which in self._positions}
         self._source.tell_progress(self._read_to)
+        self._observer.log_read(self._read_to)
 
     def _reached(self, ends: Mapping[int, int] | None) -> bool:
         if ends is None:
@@ -142,7 +153,9 @@ class Consumer:
         self._read_to = {}
         self._ownership.folded(changes.positions)
         self._source.tell_progress(batch.positions)
-        self._logger.info("batch_committed", **canonical_line(batch, changes, times))
+        self._observer.batch_committed(batch, changes, times)
+        lag = self._observer.lag(batch.positions)
+        self._logger.info("batch_committed", **canonical_line(batch, changes, times, lag=lag))
 
     def _fold(self, batch: Batch) -> Changes:
         changes = Changes()

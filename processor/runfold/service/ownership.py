@@ -19,6 +19,7 @@ from runfold.fold.changes import PositionChange
 from runfold.fold.record import hash_of_record
 from runfold.fold.rules import COMPATIBLE, FOLD_VERSION, Rules
 from runfold.log.port import LogSource, LogUnreachable, RangeLost
+from runfold.service.observer import Observer
 from runfold.store.port import Lease, Store, StoreRefused, StoreUnreachable
 from runfold.telemetry import Logger
 
@@ -42,9 +43,11 @@ class Ownership:
     hand is worth nothing then, and ``claim`` has to be called again.
     """
 
-    def __init__(self, source: LogSource, store: Store, *, rules: Rules, lease: float, logger: Logger) -> None:
+    def __init__(
+        self, source: LogSource, store: Store, *, rules: Rules, lease: float, logger: Logger, observer: Observer
+    ) -> None:
         self._source, self._store, self._rules = source, store, rules
-        self._lease, self._logger = lease, logger
+        self._lease, self._logger, self._observer = lease, logger, observer
         self._last: dict[int, _Folded] = {}
         self._wanted = 0
         self.owner = new_owner()
@@ -56,11 +59,13 @@ class Ownership:
 
         Raises StoreRefused or RangeLost where it cannot go on, StoreUnreachable or LogUnreachable where it may later.
         """
+        self._observer.partitions_wanted()
         self._wanted = await self._source.partitions()
         await self._bind()  # each time, for the log may have been made anew under a living service
         partitions = range(self._wanted)
         ranges = await self._source.ranges(partitions)
         begins = {which: ranges[which].begin for which in partitions}
+        held = {known.partition: known.owner for known in await self._store.partitions()}
         self.leases = await self._store.claim(self.owner, begins, lease=self._lease)
         self.lost.clear()
         self._last.clear()
@@ -71,7 +76,7 @@ class Ownership:
             if lease.last_offset is not None and lease.last_hash is not None:
                 self._last[partition] = _Folded(lease.last_offset, lease.last_hash)
         await self._check_log()
-        self._tell_what_was_taken()
+        self._tell_what_was_taken({which for which in self.leases if held.get(which) not in (None, self.owner)})
         return self.leases
 
     def folded(self, positions: Mapping[int, PositionChange]) -> None:
@@ -98,6 +103,7 @@ class Ownership:
         leases, self.leases = self.leases, {}
         if leases:
             await self._store.release(self.owner, leases)
+            self._observer.partitions_released(leases)
             self._logger.info("partitions_released", owner=self.owner)
 
     async def _bind(self) -> None:
@@ -112,9 +118,10 @@ class Ownership:
             settings_hash=self._rules.settings_hash,
         )
 
-    def _tell_what_was_taken(self) -> None:
+    def _tell_what_was_taken(self, taken_over: set[int]) -> None:
         positions = {which: held.position for which, held in self.leases.items()}
-        self._logger.info("partitions_taken", owner=self.owner, positions=positions)
+        self._observer.partitions_taken(positions, share=self._wanted, taken_over=taken_over)
+        self._logger.info("partitions_taken", owner=self.owner, positions=positions, taken_over=sorted(taken_over))
         if len(self.leases) < self._wanted:
             elsewhere = sorted(set(range(self._wanted)) - set(self.leases))
             self._logger.warning("partitions_held_elsewhere", partitions=elsewhere)
@@ -122,6 +129,7 @@ class Ownership:
     async def _renew(self) -> None:
         leases = self.leases
         kept = await self._store.renew(self.owner, leases, lease=self._lease)
+        self._observer.leases_renewed()
         if self.leases is not leases:
             return  # claimed anew meanwhile: what was renewed is of the past
         if gone := sorted(set(leases) - kept):

@@ -10,10 +10,12 @@ import asyncio
 import gc
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
+from typing import Any
 
 from runfold.config import Settings
 from runfold.log.port import LogError, LogMissing, LogSource
 from runfold.service.consumer import Consumer
+from runfold.service.observer import Observer, Unobserved
 from runfold.service.options import Options
 from runfold.service.ownership import Ownership
 from runfold.store.port import Store, StoreError
@@ -30,8 +32,18 @@ class DrainExceeded(Exception):
     """
 
 
-async def serve(settings: Settings, source: LogSource, store: Store, *, until_end: bool, stop: asyncio.Event) -> None:
+async def serve(
+    settings: Settings,
+    source: LogSource,
+    store: Store,
+    *,
+    until_end: bool,
+    stop: asyncio.Event,
+    observer: Observer | None = None,
+) -> None:
     """Fold the log into the store until ``stop`` is set, or with ``until_end`` up to the ends that the log has now.
+
+    ``observer`` is told of every batch and of the partitions held.
 
     Raises LogError, StoreError, and DrainExceeded where stopping did not come to an end in time.
     """
@@ -46,14 +58,17 @@ async def serve(settings: Settings, source: LogSource, store: Store, *, until_en
         else:
             await _start_when_there(source, stop, logger)
         if not stop.is_set():
-            await _fold(settings, source, store, until_end=until_end, stop=stop)
+            await _fold(settings, source, store, until_end=until_end, stop=stop, observer=observer or Unobserved())
 
 
-async def _fold(settings: Settings, source: LogSource, store: Store, *, until_end: bool, stop: asyncio.Event) -> None:
+async def _fold(
+    settings: Settings, source: LogSource, store: Store, *, until_end: bool, stop: asyncio.Event, observer: Observer
+) -> None:
     logger = get_logger()
     options = Options.of(settings)
-    ownership = Ownership(source, store, rules=settings.rules, lease=settings.lease, logger=logger)
-    consumer = Consumer(source, store, ownership, rules=settings.rules, options=options, logger=logger)
+    told: dict[str, Any] = {"rules": settings.rules, "logger": logger, "observer": observer}
+    ownership = Ownership(source, store, lease=settings.lease, **told)
+    consumer = Consumer(source, store, ownership, options=options, **told)
     ends = None
     if until_end:
         ranges = await source.ranges(range(await source.partitions()))

@@ -1,0 +1,55 @@
+"""Several processes as one: what a parent that starts workers needs to serve the health and the metrics of them all.
+
+Before it starts the first one, a parent makes a :class:`Workers`. It gives every child ``environment`` (in which
+:mod:`runfold.health.metrics` writes into the parent's folder, and nothing listens), reads ``families`` with a
+:class:`runfold.health.listening.HealthServer`, and calls :meth:`Workers.ended` with the pid of each child that has ended,
+however it ended. That is all: what a child says of itself it says by its metrics, its heartbeat among them, so that one
+that hangs is found without its help. Counters of ended children go on counting; their gauges are gone.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from runfold.config import OFF
+
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+
+
+class Workers:
+    """A folder for the metrics of children, for ``with``."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="runfold-metrics-"))
+        self._collector = MultiProcessCollector(CollectorRegistry(), str(self.folder))
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What a child's environment has to have; it must be there when the child's interpreter starts."""
+        return {FOLDER: str(self.folder), "RUNFOLD_HEALTH": OFF}
+
+    def collect(self) -> Iterable[Metric]:
+        """The metrics of all children: see :class:`runfold.health.metrics.Families`."""
+        metrics: Iterable[Metric] = self._collector.collect()
+        return metrics
+
+    def ended(self, pid: int) -> None:
+        """That child is gone: nothing that it said of the present counts any more."""
+        mark_process_dead(pid, str(self.folder))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
