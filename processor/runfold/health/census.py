@@ -32,15 +32,16 @@ class Census:
 
     async def take(self) -> None:
         """Count whenever it is our turn."""
+        due, ours = 0.0, False
         while True:
-            pause = _LOOK_SECONDS
-            if _COUNTING_PARTITION in self._vitals.owned:
-                begun = time.monotonic()
-                await self._count()
-                pause = max(LEAST_PAUSE, (time.monotonic() - begun) * _PAUSE_PER_SECOND)
-            await asyncio.sleep(pause)
-            if _COUNTING_PARTITION not in self._vitals.owned:
+            was, ours = ours, _COUNTING_PARTITION in self._vitals.owned
+            if was and not ours:
                 self._forget()
+            elif ours and (begun := time.monotonic()) >= due:
+                await self._count()
+                spent = time.monotonic() - begun
+                due = begun + spent + max(LEAST_PAUSE, spent * _PAUSE_PER_SECOND)
+            await asyncio.sleep(min(_LOOK_SECONDS, LEAST_PAUSE))
 
     async def _count(self) -> None:
         try:

@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.metrics_core import Metric
 
 from runfold.fold.changes import Changes
-from runfold.fold.outcome import Outcome
+from runfold.fold.outcome import REASONS, Outcome
 from runfold.fold.rules import FOLD_VERSION
 from runfold.service.fetching import Batch
 
@@ -28,6 +28,7 @@ disable_created_metrics()  # a second sample for each counter, which says when i
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _RECORDS = (1, 4, 16, 64, 256, 1_000, 4_000, 16_000, 40_000, 160_000)
 _STAGES = ("fetch", "load", "fold", "apply")
+_CAUSES = ("StalePosition", "StoreUnreachable", "LogUnreachable")
 
 _PROCESS: Literal["liveall"] = "liveall"
 _OWNER: Literal["livemostrecent"] = "livemostrecent"
@@ -70,6 +71,10 @@ class Metrics:
         self._events = {outcome: events.labels(outcome) for outcome in get_args(Outcome)}
         self._letters = self._counter("dead_letters", "Records that were rejected, by reason", "reason")
         self._dropped = self._counter("batches_dropped", "Batches that were not committed, by cause", "cause")
+        # There from the start, at 0: of a counter that appears with its first event, Prometheus sees no increase.
+        for counter, labels in ((self._letters, REASONS), (self._dropped, _CAUSES)):
+            for label in labels:
+                counter.labels(label)
         self._records = self._histogram("batch_records", "Records of a committed batch", _RECORDS)
         self._bytes = self._counter("batch_bytes", "Bytes of the values of committed records")
         stages = self._histogram("batch_stage_seconds", "How long a committed batch was at a stage", _SECONDS, "stage")
