@@ -119,24 +119,43 @@ async def backends_of(url: str) -> list[int]:
     return [row["pid"] for row in rows]
 
 
+SECRET = "sekret-0815"
+
+
 async def test_no_password_is_told(tmp_path: Path, postgres_url: str) -> None:
-    """Passwords of store and log stand in no line of the log, no metric and no answer, while all is well and when not."""
+    """Passwords of store and log stand in no line of the log, no metric and no answer, and nor does the store's URL."""
     await fill(tmp_path, messages(traffic(100)))
-    secret, name, rest = "sekret-0815", *postgres_url.partition("://")[2].partition("@")[::2]
-    store = f"postgresql://{name.partition(':')[0]}:{secret}@{rest}"
-    environment = {"store": store, "kafka_sasl_password": secret, "logging_level": "debug", "patience": 1}
+    scheme, rest = postgres_url.split("://")
+    store = f"{scheme}://{rest.replace('@', f':{SECRET}@', 1)}"
+    environment = {"store": store, "kafka_sasl_password": SECRET, "logging_level": "debug"}
     async with server(tmp_path, **LISTEN, **environment) as service:
         await service.start()
         probe = await probe_of(service)
         await probe.until("/readyz", code(200))
         answers = [(await probe.ask(path)).body.decode() for path in ("/healthz", "/readyz", "/metrics")]
-        connection = await asyncpg.connect(store.partition("?")[0])
-        await connection.execute(f"drop schema {rest.partition('schema=')[2]} cascade")
+        connection = await asyncpg.connect(postgres_url.partition("?")[0])
+        await connection.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where pid <> pg_backend_pid() and datname = current_database()"
+        )
         await connection.close()
         await fill(tmp_path, messages(traffic(100, seed=9)))
-        await service.ended()
-    assert service.lines
-    assert secret not in repr([answers, service.lines])
+        await service.said("batch_committed", records=100)
+        assert await service.stop() == 0
+    told = repr([answers, service.lines])
+    assert SECRET not in told
+    assert rest not in told
+
+
+async def test_no_password_is_told_of_a_store_that_is_away(tmp_path: Path) -> None:
+    """Nor where the store cannot be reached, in the logs or in what people are told."""
+    await fill(tmp_path, messages(traffic(10)))
+    store = f"postgresql://me:{SECRET}@127.0.0.1:1/x"
+    async with server(tmp_path, **LISTEN, store=store, logging_level="debug") as service:
+        await service.start()
+        assert await service.ended() == 3
+    assert "RUNFOLD_STORE" in service.text
+    assert SECRET not in repr(service.lines)
 
 
 @pytest.mark.parametrize("how", ["--health", "RUNFOLD_HEALTH"])

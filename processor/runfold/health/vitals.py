@@ -92,9 +92,9 @@ class Vitals:
         }
 
     def lag(self, partitions: Collection[int]) -> int | None:
-        """As the port says."""
+        """As the port says. An end that was passed since it was looked at says nothing any more."""
         owned, ends = self.owned, self.ends
-        if any(which not in owned or which not in ends for which in partitions):
+        if any(which not in owned or owned[which].position > ends.get(which, -1) for which in partitions):
             return None
         return sum(waiting(owned[which], ends[which]) for which in partitions)
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
@@ -30,7 +29,6 @@ class Workers:
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="runfold-metrics-"))
-        self._collector = MultiProcessCollector(CollectorRegistry(), str(self.folder))
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -39,7 +37,8 @@ class Workers:
 
     def collect(self) -> Iterable[Metric]:
         """The metrics of all children: see :class:`runfold.health.metrics.Families`."""
-        metrics: Iterable[Metric] = self._collector.collect()
+        files = [str(path) for path in self.folder.glob("*.db") if _is_begun(path)]
+        metrics: Iterable[Metric] = MultiProcessCollector.merge(files)
         return metrics
 
     def ended(self, pid: int) -> None:
@@ -53,3 +52,11 @@ class Workers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _is_begun(path: Path) -> bool:
+    """A child makes its files empty, and the collector cannot read such; one of a child that has ended may be gone."""
+    try:
+        return path.stat().st_size > 0
+    except FileNotFoundError:
+        return False

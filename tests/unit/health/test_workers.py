@@ -94,6 +94,12 @@ async def test_children_do_not_listen(workers: Workers, tmp_path: Path) -> None:
     assert not any(child.events("health_listening") for child in children)
 
 
+async def test_a_file_that_is_just_being_made_is_left_out(workers: Workers, probe: Probe) -> None:
+    """A child's file that is still empty breaks no answer."""
+    (workers.folder / "counter_1.db").touch()
+    assert (await probe.ask("/metrics")).code == 200
+
+
 def test_the_folder_goes_with_the_parent() -> None:
     """The folder of the children's metrics is there while the parent is, and not after."""
     with Workers() as made:
