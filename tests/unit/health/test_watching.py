@@ -198,20 +198,11 @@ async def test_a_blocked_loop_still_answers(folder: Path, watching: Watch) -> No
     assert late > 2
 
 
-async def test_partitions_that_cannot_be_taken_are_stuck(folder: Path, watching: Watch) -> None:
-    """A store that hangs before the first partition is taken is found too."""
+@pytest.mark.parametrize("method", ["open", "claim"])
+async def test_partitions_that_cannot_be_taken_are_stuck(folder: Path, watching: Watch, method: str) -> None:
+    """A store that hangs before the first partition is taken is found too, also while it is opened."""
     gate = Gate()
-    store = Scripted(SqliteStore(folder / "runfold.db"), claim=gate.hold)
-    async with watching(store=store, stuck=1) as (_, probe):
-        await probe.until("/healthz", says("cannot be taken"), within=10)
-        gate.open.set()
-        await probe.until("/readyz", code(200))
-
-
-async def test_a_store_that_cannot_be_opened_is_stuck(folder: Path, watching: Watch) -> None:
-    """So is one that hangs while it is opened, where the log is there."""
-    gate = Gate()
-    store = Scripted(SqliteStore(folder / "runfold.db"), open=gate.hold)
+    store = Scripted(SqliteStore(folder / "runfold.db"), **{method: gate.hold})
     async with watching(store=store, stuck=1) as (_, probe):
         await probe.until("/healthz", says("cannot be taken"), within=10)
         gate.open.set()
