@@ -73,7 +73,7 @@ async def test_a_locked_file_is_stuck_and_recovers(tmp_path: Path) -> None:
         with closing(sqlite3.connect(tmp_path / "runfold.db", isolation_level=None)) as other:
             other.execute("begin immediate")
             await fill(tmp_path, messages(traffic(300, seed=9)))
-            await probe.until("/healthz", stuck_with({0, 1, 2}), within=15)
+            await probe.until("/healthz", stuck_with({0, 1, 2}), within=30)
             assert (await probe.ask("/readyz")).code == 503
             other.execute("rollback")
         await probe.until("/readyz", code(200), within=20)
@@ -95,7 +95,7 @@ async def test_a_frozen_database_is_stuck_and_recovers(tmp_path: Path, postgres_
             os.kill(pid, signal.SIGSTOP)
         try:
             await fill(tmp_path, messages(traffic(300, seed=9)))
-            await probe.until("/healthz", stuck_with({0, 1, 2}), within=15)
+            await probe.until("/healthz", stuck_with({0, 1, 2}), within=30)
             found = await probe.metrics()
         finally:
             for pid in backends:

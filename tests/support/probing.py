@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from prometheus_client.parser import text_string_to_metric_families
 
 PATIENCE = 60.0
-LISTEN = {"health": "127.0.0.1:0"}
-"""Settings of a service that listens at a free port."""
+LISTEN = {"health": "127.0.0.1:0", "ready_lag": 0}
+"""Settings of a service that listens at a free port, and is ready once nothing waits."""
 
 
 class Reply(NamedTuple):

@@ -66,9 +66,8 @@ async def report(source: LogSource, store: Store, *, rules: Rules, now: int, stu
         await _partition(source, which, held=held, blocked=blocked.get(which), known=known.get(which), now=now)
         for which, held in sorted(ranges.items())
     ]
-    unhealthy = [line for found in partitions for line in _unhealthy(found, stuck)] + await _foreign(
-        source, store, rules
-    )
+    unhealthy = [line for found in partitions for line in _unhealthy(found, stuck)]
+    unhealthy += await _foreign(source, store, rules)
     counts = await store.count_runs()
     notes = await store.notes()
     return Report(

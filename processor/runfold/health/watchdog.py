@@ -74,10 +74,7 @@ class Watchdog:
         except asyncio.CancelledError:
             pass
         except Exception:
-            self._logger.exception(
-                "watchdog_died"
-            )  # its heartbeat is not set any more, which makes the service unhealthy
-            raise
+            self._logger.exception("watchdog_died")  # and its heartbeat with it, which makes the service unhealthy
 
     async def _main(self) -> None:
         self._loop, self._watching = asyncio.get_running_loop(), cast("asyncio.Task[None]", asyncio.current_task())

@@ -38,7 +38,7 @@ def watching(tmp_path: Path) -> Watch:
 
     @asynccontextmanager
     async def watch(store: Any = None, source: Any = None, **told: object) -> AsyncIterator[tuple[Serving, Probe]]:
-        settings = settings_of(tmp_path, **LISTEN, **told)
+        settings = settings_of(tmp_path, **(LISTEN | told))
         readers = {
             "open_source": partial(wiring.open_source, settings),
             "open_store": partial(wiring.open_store, settings),

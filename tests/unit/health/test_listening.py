@@ -86,8 +86,9 @@ async def test_other_paths_are_not_found(probe: Probe, path: str) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
 async def test_nothing_is_taken(probe: Probe, method: str) -> None:
-    """Only GET and HEAD are answered."""
-    assert (await probe.ask("/healthz", method)).code == 405
+    """Only GET and HEAD are answered, and the refusal says so."""
+    reply = await probe.ask("/healthz", method)
+    assert (reply.code, reply.headers["Allow"]) == (405, "GET, HEAD")
 
 
 async def test_no_error_slips_out(listen: Listen) -> None:

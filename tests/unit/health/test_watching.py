@@ -16,7 +16,8 @@ from serving import Scripted, fill, messages, settings_of, traffic
 
 from runfold import wiring
 from runfold.fold.batch import PartitionFold
-from runfold.health import census
+from runfold.health import census, verdict
+from runfold.health.gauging import Gauging
 from runfold.log.port import LogUnreachable, Message
 from runfold.log.sqlite import SqliteSource
 from runfold.store.port import StoreUnreachable
@@ -103,7 +104,7 @@ async def test_ready_when_caught_up(folder: Path, watching: Watch) -> None:
     """Not ready before the first batch is committed, ready after; alive all the time."""
     gate = Gate()
     store = Scripted(SqliteStore(folder / "runfold.db"), apply=gate.hold)
-    async with watching(store=store, ready_lag=0) as (service, probe):
+    async with watching(store=store) as (service, probe):
         await gate.reached.wait()
         behind = await probe.until("/readyz", says("records have waited for", "offsets behind"))
         assert (await probe.ask("/healthz")).code == 200
@@ -142,10 +143,10 @@ async def test_a_hung_store_is_stuck_and_recovers(folder: Path, watching: Watch)
     store = Scripted(SqliteStore(folder / "runfold.db"), apply=gate.hold)
     async with watching(store=store, stuck=1) as (service, probe):
         await gate.reached.wait()
-        stuck = await probe.until("/healthz", code(503), within=10)
+        stuck = await probe.until("/healthz", code(503), within=30)
         found = await probe.metrics()
         gate.open.set()
-        await probe.until("/healthz", code(200), within=10)
+        await probe.until("/healthz", code(200), within=30)
         well = await probe.metrics()
         await service.said("stuck_no_more")
     assert {reason["partition"] for reason in stuck.json["reasons"]} <= {0, 1, 2}
@@ -167,11 +168,11 @@ async def test_a_hung_fold_is_stuck(folder: Path, watching: Watch, monkeypatch: 
     monkeypatch.setattr(PartitionFold, "fold", hang)
     async with watching(stuck=1) as (service, probe):
         try:
-            await probe.until("/healthz", says("the position does not move"), within=10)
+            await probe.until("/healthz", says("the position does not move"), within=30)
         finally:
             hung.set()
         await service.folded(300)
-        await probe.until("/healthz", code(200), within=10)
+        await probe.until("/healthz", code(200), within=30)
 
 
 async def test_a_blocked_loop_still_answers(folder: Path, watching: Watch) -> None:
@@ -191,7 +192,7 @@ async def test_a_blocked_loop_still_answers(folder: Path, watching: Watch) -> No
         await asyncio.sleep(0.1)
         time.sleep(2.5)  # noqa: ASYNC251 - on purpose
         await asking
-        await probe.until("/healthz", code(200), within=10)
+        await probe.until("/healthz", code(200), within=30)
         late = (await probe.metrics()).one("loop_lag_seconds_sum")
     assert len(replies) == 30
     assert any("event loop" in line for reply in replies for line in told(reply))
@@ -204,9 +205,21 @@ async def test_partitions_that_cannot_be_taken_are_stuck(folder: Path, watching:
     gate = Gate()
     store = Scripted(SqliteStore(folder / "runfold.db"), **{method: gate.hold})
     async with watching(store=store, stuck=1) as (_, probe):
-        await probe.until("/healthz", says("cannot be taken"), within=10)
+        await probe.until("/healthz", says("cannot be taken"), within=30)
         gate.open.set()
         await probe.until("/readyz", code(200))
+
+
+async def test_a_watchdog_that_died_is_unhealthy(
+    folder: Path, watching: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody watches the watchdog: that it has died is seen by its heartbeat, and told with its error."""
+    monkeypatch.setattr(verdict, "SILENT_SECONDS", 1.0)
+    async with watching() as (service, probe):
+        await probe.until("/readyz", code(200))
+        monkeypatch.setattr(Gauging, "write", lambda *_: 1 / 0)
+        await probe.until("/healthz", says("does not show that it is alive"), within=30)
+        assert service.events("watchdog_died")[0]["exc_info"]
 
 
 async def test_waiting_for_a_log_is_alive_and_not_ready(tmp_path: Path, watching: Watch) -> None:

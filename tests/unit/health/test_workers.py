@@ -81,9 +81,9 @@ async def test_one_child_that_hangs_is_named(
     async with two(workers, tmp_path) as children:
         await probe.until("/readyz", code(200))
         os.kill(children[1].pid, signal.SIGSTOP)
-        hung = await probe.until("/healthz", code(503), within=10)
+        hung = await probe.until("/healthz", code(503), within=30)
         os.kill(children[1].pid, signal.SIGCONT)
-        await probe.until("/healthz", code(200), within=10)
+        await probe.until("/healthz", code(200), within=30)
     assert [reason["pid"] for reason in hung.json["reasons"]] == [children[1].pid]
 
 
