@@ -119,6 +119,22 @@ async def backends_of(url: str) -> list[int]:
     return [row["pid"] for row in rows]
 
 
+async def test_takeovers_are_told_from_hand_overs(tmp_path: Path, postgres_url: str) -> None:
+    """Partitions of a worker that was killed are counted as taken over, those that one has let go of as free."""
+    await fill(tmp_path, messages(traffic(100)))
+    environment = {**LISTEN, "store": postgres_url, "lease": 1}
+    taken = []
+    for how in (signal.SIGTERM, signal.SIGKILL, signal.SIGTERM):
+        async with server(tmp_path, **environment) as service:
+            await service.start()
+            probe = await probe_of(service)
+            await probe.until("/readyz", code(200))
+            taken.append((await probe.metrics()).all("partitions_taken_total"))
+            await service.stop(how)
+    free, over = {("free",): 3, ("taken_over",): 0}, {("free",): 0, ("taken_over",): 3}
+    assert taken == [free, free, over]
+
+
 SECRET = "sekret-0815"
 
 
