@@ -21,6 +21,9 @@ from runfold.fold.short_cut import BUILT
 from runfold.log.kafka_options import COMPRESSIONS, MECHANISMS, PROTOCOLS, KafkaOptions, address_of
 from runfold.log.sqlite_file import MOST_PARTITIONS
 
+OFF = "off"
+"""What switches off something that would listen."""
+
 
 class ConfigError(Exception):
     """Settings that cannot be used: one line each, with the variable and the remedy (exit code 2)."""
@@ -53,6 +56,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     lease: float
     drain: float
     patience: float
+    health: str
+    stuck: float
+    ready_lag: float
     rules: Rules
     kafka: KafkaOptions
     logging_level: str
@@ -134,6 +140,15 @@ def _web_address(text: str) -> str:
     return text
 
 
+def _place_to_listen(text: str) -> str:
+    if text.lower() == OFF:
+        return OFF
+    host, _, port = text.rpartition(":")
+    if not host.strip("[]") or not _WHOLE.fullmatch(port) or int(port) > 65535:
+        raise ValueError("HOST:PORT or off is wanted, such as 127.0.0.1:8001 or [::1]:8001")
+    return text
+
+
 def _kafka(name: str, parse: Callable[[str], Any], told: str, *, secret: bool = False) -> Setting:
     """A row named as Kafka's tools name it: ``sasl.mechanism`` is RUNFOLD_KAFKA_SASL_MECHANISM."""
     field_name = name.replace(".", "_")
@@ -201,6 +216,17 @@ SETTINGS = (
     Setting("drain", "RUNFOLD_DRAIN", _seconds(0.1, 3600), "10", "seconds that stopping may take"),
     Setting(
         "patience", "RUNFOLD_PATIENCE", _seconds(0, 86400), "30", "seconds of failing commits before serve gives up"
+    ),
+    Setting(
+        "health",
+        "RUNFOLD_HEALTH",
+        _place_to_listen,
+        "127.0.0.1:8001",
+        "where serve answers /healthz, /readyz and /metrics: HOST:PORT (port 0: a free one, told in the log), or off",
+    ),
+    Setting("stuck", "RUNFOLD_STUCK", _seconds(1, 86400), "60", "seconds of standing still until that is called stuck"),
+    Setting(
+        "ready_lag", "RUNFOLD_READY_LAG", _seconds(0, 86400), "30", "most seconds of lag of a service that is ready"
     ),
     Setting(
         "rules.project_key",

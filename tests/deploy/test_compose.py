@@ -25,7 +25,6 @@ from runfold.log.kafka_options import address_of
 LASTING = {name: service for name, service in SERVICES.items() if service["restart"] == "unless-stopped"}
 JOBS = SERVICES.keys() - LASTING.keys()
 WORKER = SERVICES["worker"]
-needs_prometheus = pytest.mark.skipif(not (DEPLOY / "prometheus").is_dir(), reason="no settings of Prometheus yet")
 each_service = pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES)
 each_lasting_service = pytest.mark.parametrize("service", LASTING.values(), ids=LASTING)
 
@@ -110,7 +109,6 @@ def test_stopping_may_take_longer_than_draining():
     assert seconds(WORKER["stop_grace_period"]) > float(WORKER["environment"]["RUNFOLD_DRAIN"])
 
 
-@needs_prometheus
 def test_mounted_files_are_there():
     """What is mounted from here exists: Docker must not make a folder in its place."""
     mounts = [mount for service in SERVICES.values() for mount in service.get("volumes", ()) if isinstance(mount, dict)]
@@ -121,7 +119,6 @@ def test_mounted_files_are_there():
         assert (DEPLOY / mount["source"]).is_file(), mount["source"]
 
 
-@needs_prometheus
 def test_prometheus_asks_every_worker_where_it_listens():
     """It looks up the workers' service, whose name stands for all of them, and asks at the port of their health."""
     told = YAML(typ="safe").load(DEPLOY / "prometheus" / "prometheus.yml")
@@ -130,7 +127,6 @@ def test_prometheus_asks_every_worker_where_it_listens():
     assert (asked["names"], asked["type"], asked["port"]) == (["worker"], "A", port)
 
 
-@needs_prometheus
 def test_prometheus_finds_its_alerts():
     """The files of rules that it is told of are mounted beside its settings."""
     told = YAML(typ="safe").load(DEPLOY / "prometheus" / "prometheus.yml")

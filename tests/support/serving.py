@@ -27,6 +27,7 @@ from runfold.config import Settings, load_settings
 from runfold.demo.traffic import interleaved
 from runfold.log.port import LogSource, Message
 from runfold.log.sqlite import SqliteSink, SqliteSource
+from runfold.service.observer import Observer
 from runfold.service.serve import serve
 from runfold.store.digest import StoreDigest, digest, dump
 from runfold.store.memory import MemoryStore
@@ -47,7 +48,8 @@ class Server:
     def __init__(self, folder: Path, **environment: object) -> None:
         told = {f"RUNFOLD_{name.upper()}": str(value) for name, value in environment.items()}
         own = {name: value for name, value in os.environ.items() if not name.startswith("RUNFOLD_")}
-        self._environment = {**own, "RUNFOLD_DATA": str(folder), "RUNFOLD_LOGGING_FORMAT": "json", **told}
+        ours = {"RUNFOLD_DATA": str(folder), "RUNFOLD_LOGGING_FORMAT": "json", "RUNFOLD_HEALTH": "off"}
+        self._environment = {**own, **ours, **told}
         self.lines: list[dict[str, Any]] = []
         self._process: asyncio.subprocess.Process | None = None
 
@@ -189,6 +191,18 @@ async def fold_quietly(folder: Path, *, source: LogSource | None = None, **envir
     return await held_by(store)
 
 
+class Scripted:
+    """Hands everything on, save the methods given: each is called with the real one, and then with what it was given."""
+
+    def __init__(self, inner: Any, **methods: Callable[..., Any]) -> None:
+        self._inner, self._methods = inner, methods
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self._inner, name)
+        scripted = self._methods.get(name)
+        return real if scripted is None else lambda *given, **options: scripted(real, *given, **options)
+
+
 class Serving:
     """The service in this process, on a task of its own; ``logs`` is what it has logged, newest last."""
 
@@ -234,6 +248,7 @@ async def serving(
     store: Store | None = None,
     source: LogSource | None = None,
     until_end: bool = False,
+    observer: Observer | None = None,
     **told: object,
 ) -> AsyncIterator[Serving]:
     """Serve a data folder in this process, on SQLite unless told otherwise, for as long as the block lasts."""
@@ -242,7 +257,7 @@ async def serving(
     store = store or SqliteStore(folder / "runfold.db")
     stop = asyncio.Event()
     with capture_logs() as logs:
-        task = asyncio.create_task(serve(settings, source, store, until_end=until_end, stop=stop))
+        task = asyncio.create_task(serve(settings, source, store, until_end=until_end, stop=stop, observer=observer))
         try:
             yield Serving(task, stop, logs)
         finally:

@@ -26,9 +26,10 @@ class Places:
         str | None, Parameter(help="URL of the archive of what the log has no longer (RUNFOLD_ARCHIVE).")
     ] = None
 
-    def settings(self) -> Settings:
-        """The effective settings, with logging set up by them. Raises ConfigError."""
-        settings = load_settings({"data": self.data, "log": self.log, "store": self.store, "archive": self.archive})
+    def settings(self, **given: str | None) -> Settings:
+        """The effective settings, with logging set up by them; ``given`` are a verb's own. Raises ConfigError."""
+        mine = {"data": self.data, "log": self.log, "store": self.store, "archive": self.archive}
+        settings = load_settings(mine | given)
         configure_logging(level=settings.logging_level, style=settings.logging_format)
         return settings
 

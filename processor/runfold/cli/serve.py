@@ -9,13 +9,15 @@ from functools import partial
 from typing import Annotated
 
 from cyclopts import Parameter, validators
+from msgspec import structs
 
 from runfold import wiring
 from runfold.cli.exits import DONE, INTERRUPTED, NO, tell_cause
 from runfold.cli.opening import reading_log
 from runfold.cli.options import HERE, Places
 from runfold.cli.worker import run_worker
-from runfold.config import Settings
+from runfold.config import OFF, Settings
+from runfold.health.watching import watched, watched_together
 from runfold.service import serve as service
 from runfold.service.supervisor import WorkerRefused, supervise
 
@@ -29,6 +31,9 @@ def serve(
     accept_loss: Annotated[
         bool, Parameter(help="Go on behind records that the log lost before they were folded; that is recorded.")
     ] = False,
+    health: Annotated[
+        str | None, Parameter(help="Where /healthz, /readyz and /metrics answer: HOST:PORT, or off (RUNFOLD_HEALTH).")
+    ] = None,
     places: Places = HERE,
 ) -> int:
     """Fold the log into the store, exactly once, until stopped.
@@ -36,7 +41,9 @@ def serve(
     Workers share the partitions, also with those on other machines that serve the same PostgreSQL store. SIGTERM and Ctrl-C
     finish what is in hand and leave; a second Ctrl-C leaves at once, which loses nothing either.
     """
-    settings, orders = places.settings(), service.Orders(until_end=until_end, accept_loss=accept_loss)
+    settings, orders = places.settings(health=health), service.Orders(until_end=until_end, accept_loss=accept_loss)
+    if until_end and settings.origins["health"] == "default":
+        settings = structs.replace(settings, health=OFF)  # a job that ends by itself is nothing to probe
     if workers > 1:
         return _serve_together(settings, orders, workers)
     try:
@@ -62,8 +69,10 @@ async def _serve(settings: Settings, orders: service.Orders) -> None:
     stop = _stop_signals()
     await _check_log(settings, orders)
     source, store = wiring.open_source(settings), wiring.open_store(settings, make_folder=True)
+    open_source, open_store = partial(wiring.open_source, settings), partial(wiring.open_store, settings)
     with store.serve_lock():
-        await service.work(settings, source, store, orders, stop=stop)
+        async with watched(settings, open_source=open_source, open_store=open_store) as observer:
+            await service.work(settings, source, store, orders, stop=stop, observer=observer)
 
 
 async def _supervise(settings: Settings, orders: service.Orders, workers: int) -> None:
@@ -80,6 +89,7 @@ async def _supervise(settings: Settings, orders: service.Orders, workers: int) -
             until_end=orders.until_end,
             stop=stop,
             drain=settings.drain,
+            beside=partial(watched_together, settings),
         )
 
 

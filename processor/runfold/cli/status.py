@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -15,6 +16,8 @@ from runfold.cli.printing import output, print_facts, print_json, print_line, pr
 from runfold.cli.status_report import PartitionReport, Report, WorkerReport, report
 from runfold.config import Settings
 from runfold.log.clock import wall_clock
+from runfold.log.port import LogSource
+from runfold.store.port import Store
 
 
 def status(
@@ -39,17 +42,37 @@ def status(
 
 async def _look(settings: Settings) -> Report:
     async with reading_store(settings) as store, reading_log(settings) as source:
-        return await report(source, store, rules=settings.rules, now=wall_clock())
+        return await _report(source, store, settings)
+
+
+async def _report(source: LogSource, store: Store, settings: Settings) -> Report:
+    return await report(source, store, rules=settings.rules, now=wall_clock(), stuck=settings.stuck)
 
 
 async def _watch(settings: Settings, *, every: float, json: bool) -> None:
     async with reading_store(settings) as store, reading_log(settings) as source:
         while True:
-            found = await report(source, store, rules=settings.rules, now=wall_clock())
-            if not json and output().is_terminal:
+            found = await _report(source, store, settings)
+            if json:
+                print_json(found)
+            elif output().is_terminal:
                 output().clear()
-            _show(found, json=json)
+                _show(found, json=False)
+            else:
+                _show_in_lines(found)
             await asyncio.sleep(every)
+
+
+def _show_in_lines(found: Report) -> None:
+    """What matters in a line, and a line for each thing that is wrong: for a file, where nothing can be drawn anew."""
+    waits = [part.lag_seconds for part in found.partitions if part.lag_seconds is not None]
+    behind = f"lag {sum(part.lag for part in found.partitions):,}" + (f" ({max(waits):.1f} s)" if waits else "")
+    letters = f"{sum(found.dead_letters.values()):,} dead letters"
+    state = "healthy" if found.healthy else "unhealthy"
+    print_line(f"{shown_time(wall_clock())}  {state}  {behind}  {sum(found.runs.values()):,} runs  {letters}")
+    for line in found.unhealthy:
+        print_line(f"unhealthy: {line}")
+    sys.stdout.flush()
 
 
 def _show(found: Report, *, json: bool) -> None:

@@ -33,7 +33,7 @@ from runfold.store.port import (
 from runfold_schemas import RunStatus
 
 STUCK_SECONDS = 60.0
-"""So long may a record wait although somebody owns its partition, before that is called unhealthy."""
+"""So long may a record wait although somebody owns its partition, before that is called unhealthy (RUNFOLD_STUCK)."""
 
 
 class PartitionReport(Struct, frozen=True, kw_only=True):
@@ -98,8 +98,8 @@ class Report(Struct, frozen=True, kw_only=True):
     readable: int
 
 
-async def report(source: LogSource, store: Store, *, rules: Rules, now: int) -> Report:
-    """Look at log and store. ``now`` is in Unix milliseconds. Raises LogError or StoreError."""
+async def report(source: LogSource, store: Store, *, rules: Rules, now: int, stuck: float = STUCK_SECONDS) -> Report:
+    """Look at log and store. ``now`` is in Unix milliseconds, ``stuck`` in seconds. Raises LogError or StoreError."""
     known = {found.partition: found for found in await store.partitions()}
     ranges = await source.ranges(range(await source.partitions()))
     blocked = await source.held_back(list(ranges))
@@ -108,7 +108,8 @@ async def report(source: LogSource, store: Store, *, rules: Rules, now: int) -> 
         for which, held in sorted(ranges.items())
     ]
     lost = await store.lost_ranges()
-    unhealthy = [line for found in partitions for line in _unhealthy(found)] + await _foreign(source, store, rules)
+    unhealthy = [line for found in partitions for line in _unhealthy(found, stuck)]
+    unhealthy += await _foreign(source, store, rules)
     unhealthy += [_lost(each) for each in lost if each.accepted_at is None and not _is_told(each, known)]
     counts = await store.count_runs()
     notes = await store.notes()
@@ -175,14 +176,14 @@ def _seconds_since(time: int, *, now: int) -> float | None:
     return None if time < 0 else max(0, now - time) / 1000
 
 
-def _unhealthy(found: PartitionReport) -> list[str]:
+def _unhealthy(found: PartitionReport, stuck: float) -> list[str]:
     where = f"partition {found.partition}"
     if found.position > found.end:
         return [f"{where}: the store stands at {found.position}, and the log ends at {found.end}: it is another log"]
     if found.position < found.begin:
         what = f"offsets {found.position} to {found.begin - 1} are gone from the log and were never folded"
         return [f"{where}: {what}: `runfold serve --accept-loss` goes on behind them"]
-    if (found.held_back_seconds or 0.0) > STUCK_SECONDS:
+    if (found.held_back_seconds or 0.0) > stuck:
         what = f"{found.held_back:,} offsets from {found.end} on are blocked by an open transaction"
         return [
             f"{where}: {what} for {found.held_back_seconds:.0f} s: end or abort it (kafka-transactions.sh finds it)"
@@ -192,7 +193,7 @@ def _unhealthy(found: PartitionReport) -> list[str]:
         return [f"{where}: {what}: a record may be what ends them; it is looked for, and will be set aside"]
     if found.lag and found.owner is None:
         return [f"{where}: {found.lag:,} records wait and nobody folds it: start `runfold serve`"]
-    if (found.lag_seconds or 0.0) > STUCK_SECONDS:
+    if (found.lag_seconds or 0.0) > stuck:
         return [f"{where}: a record has waited for {found.lag_seconds:.0f} s: see the logs of {found.owner}"]
     return []
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from functools import partial
 from multiprocessing.connection import Connection
 
+from msgspec import structs
 from structlog.contextvars import bind_contextvars
 
 from runfold import wiring
 from runfold.cli.exits import DONE, meaning_of, tell_cause
-from runfold.config import Settings
+from runfold.config import OFF, Settings
+from runfold.health.watching import watched
 from runfold.service.orphans import die_with_parent
 from runfold.service.ownership import new_owner
 from runfold.service.serve import DrainExceeded, Orders, leave_hanging, work
@@ -50,4 +53,7 @@ def _run(settings: Settings, orders: Orders, says: Connection) -> int:
 async def _work(settings: Settings, orders: Orders) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    await work(settings, wiring.open_source(settings), wiring.open_store(settings), orders, stop=stop)
+    settings = structs.replace(settings, health=OFF)  # the parent answers for all
+    open_source, open_store = partial(wiring.open_source, settings), partial(wiring.open_store, settings)
+    async with watched(settings, open_source=open_source, open_store=open_store) as observer:
+        await work(settings, open_source(), open_store(), orders, stop=stop, observer=observer)

@@ -22,7 +22,7 @@ from runfold.config import Settings
 from runfold.demo.platform import publish_broken, publish_runs
 from runfold.log.port import LogSink, LogSource
 from runfold.log.publisher import Publisher
-from runfold.store.port import RunFilter, Store
+from runfold.store.port import RunFilter, Store, StoreUnreachable
 
 RUNS_PER_SECOND = 100
 _SETTLED_WITHIN = 30.0
@@ -43,7 +43,9 @@ class Service:
     async def start(self) -> None:
         with (self._folder / "serve.log").open("ab") as logs:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "runfold", "serve", "--data", str(self._folder), stdout=logs, stderr=logs
+                *(sys.executable, "-m", "runfold", "serve", "--data", str(self._folder), "--health", "off"),
+                stdout=logs,
+                stderr=logs,
             )
 
     async def end(self, how: signal.Signals) -> int:
@@ -84,7 +86,7 @@ async def demo(
         published = await _publish_and_kill(service, open_sink, runs=runs, seconds=seconds)
         await source.start()
         resources.push_async_callback(source.close)
-        await store.open(write=False)
+        await _opened(store)
         resources.push_async_callback(store.close)
         await _caught_up(source, store)
         _say(f"{published:,} events published, all of them folded. What came of it:\n")
@@ -128,6 +130,19 @@ async def _kill_twice(service: Service, seconds: float) -> None:
         await asyncio.sleep(min(1.0, seconds / 20))
         await service.start()
         _say("[green]started again[/green]: it reads on from where its last transaction ended")
+
+
+async def _opened(store: Store) -> None:
+    """Open the store to read, once there is one: on a busy machine both services that were killed may not have made it."""
+    try:
+        async with asyncio.timeout(_SETTLED_WITHIN):
+            while True:
+                try:
+                    return await store.open(write=False)
+                except StoreUnreachable:
+                    await asyncio.sleep(0.05)
+    except TimeoutError as error:
+        raise DemoFailed(f"the service did not make its store within {_SETTLED_WITHIN:g} s") from error
 
 
 async def _caught_up(source: LogSource, store: Store) -> None:

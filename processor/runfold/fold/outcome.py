@@ -38,6 +38,9 @@ SECOND_CREATED: Final = "second_created"
 TOO_MANY_EVENTS: Final = "too_many_events"
 SET_ASIDE: Final = "set_aside"
 
+REASONS: Final = (MALFORMED, UNKNOWN_TYPE, TOO_LARGE, KEY_MISMATCH, CLOCK, SECOND_CREATED, TOO_MANY_EVENTS, SET_ASIDE)
+"""Every reason for which a record is rejected."""
+
 
 class Rejection(Struct, frozen=True, kw_only=True):
     """Why a record is a dead letter. ``source`` and ``sequence`` stand where a record that cannot be folded told them."""

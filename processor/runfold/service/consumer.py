@@ -20,6 +20,7 @@ from runfold.fold.rules import Rules
 from runfold.log.port import LogSource, LogUnreachable, RangeLost
 from runfold.service.ending import Ending
 from runfold.service.fetching import Batch, dismiss, fetch
+from runfold.service.observer import Observer
 from runfold.service.options import Options
 from runfold.service.ownership import Ownership
 from runfold.service.patience import Patience
@@ -35,10 +36,18 @@ class Consumer:
     """
 
     def __init__(
-        self, source: LogSource, store: Store, ownership: Ownership, *, rules: Rules, options: Options, logger: Logger
+        self,
+        source: LogSource,
+        store: Store,
+        ownership: Ownership,
+        *,
+        rules: Rules,
+        options: Options,
+        logger: Logger,
+        observer: Observer,
     ) -> None:
         self._source, self._store, self._ownership = source, store, ownership
-        self._rules, self._options, self._logger = rules, options, logger
+        self._rules, self._options, self._logger, self._observer = rules, options, logger, observer
         self._folds: dict[int, PartitionFold] = {}
         self._positions: dict[int, int] = {}
         self._read_to: dict[int, int] = {}
@@ -50,6 +59,7 @@ class Consumer:
         patience = Patience(self._options.patience, stop)
         stopping = asyncio.create_task(stop.wait())
         try:
+            self._observer.partitions_wanted()
             self._begin_anew(await self._ownership.join())
             while not stop.is_set():
                 try:
@@ -58,6 +68,7 @@ class Consumer:
                     await self._round(stopping)
                 except (StalePosition, StoreUnreachable, LogUnreachable) as error:
                     self._ownership.lost.set()
+                    self._observer.batch_dropped(error)
                     self._logger.warning("batch_dropped", reason=str(error), cause=type(error).__name__)
                     await patience.bear(error)
                 else:
@@ -71,6 +82,7 @@ class Consumer:
         """One batch, or none where none came. What has changed about the partitions first."""
         if self._ownership.lost.is_set():
             await self._drop_fetch()
+            self._observer.partitions_wanted()
             self._begin_anew(await self._ownership.retake())
         elif self._ownership.changed.is_set():
             await self._adjust()
@@ -104,6 +116,7 @@ class Consumer:
         """
         self._read_to = {which: self._source.position(which) for which in self._positions}
         self._source.tell_progress(self._read_to)
+        self._observer.log_read(self._read_to)
 
     def _begin_fetch(self) -> asyncio.Task[Batch]:
         options = self._options
@@ -134,6 +147,8 @@ class Consumer:
             )
         self._read_to = {}
         self._source.assign(self._positions)
+        others = {partition for partition, lease in leases.items() if lease.taken_from}
+        self._observer.partitions_taken(self._positions, share=self._ownership.quota, taken_over=others)
 
     async def _adjust(self) -> None:
         """Steps 5 to 7 of :meth:`Ownership.keep`. The other partitions' runs stay in hand."""
@@ -141,6 +156,8 @@ class Consumer:
         change = self._ownership.collect()
         for partition in change.left:
             del self._folds[partition], self._positions[partition]
+        if change.given:
+            self._observer.partitions_released(change.given)
         self._take_up(change.arrived)
         if change.given:
             await self._ownership.hand_over(change.given)
@@ -170,7 +187,9 @@ class Consumer:
         self._ownership.folded(changes.positions)
         killers.passed(batch.positions)
         self._source.tell_progress(batch.positions)
-        self._logger.info("batch_committed", **canonical_line(batch, changes, times))
+        self._observer.batch_committed(batch, changes, times)
+        lag = self._observer.lag(batch.positions)
+        self._logger.info("batch_committed", **canonical_line(batch, changes, times, lag=lag))
 
     def _fold(self, batch: Batch) -> Changes:
         changes = Changes()

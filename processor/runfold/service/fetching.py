@@ -13,14 +13,16 @@ from runfold.service.options import Options
 class Batch(NamedTuple):
     """What one fetch gave: records by partition, the position after them, and how long it took (seconds).
 
-    ``size`` is the number of records, ``newest`` the latest time of publishing among them, in Unix milliseconds (-1:
-    unknown). They stand here because records are let go as they are folded, when the next batch is in memory already.
+    ``size`` is the number of records, ``bytes`` that of their values, ``newest`` the latest time of publishing among them,
+    in Unix milliseconds (-1: unknown). They stand here because records are let go as they are folded, when the next batch is
+    in memory already.
     """
 
     records: dict[int, list[Record]]
     positions: dict[int, int]
     seconds: float
     size: int
+    bytes: int
     newest: int
 
 
@@ -46,7 +48,7 @@ async def fetch(source: LogSource, options: Options) -> Batch:
     # No await between the last fetch and here: the positions are those after exactly these records.
     positions = {which: source.position(which) for which in records}
     newest = max((of[-1].timestamp for of in records.values()), default=-1)
-    return Batch(records, positions, loop.time() - begun, count, newest)
+    return Batch(records, positions, loop.time() - begun, count, size, newest)
 
 
 async def dismiss(fetching: asyncio.Task[Batch]) -> None:

@@ -20,6 +20,7 @@ from runfold.fold.changes import PositionChange
 from runfold.fold.rules import COMPATIBLE, FOLD_VERSION, Rules
 from runfold.log.port import LogSource, LogUnreachable
 from runfold.service.losses import Losses
+from runfold.service.observer import Observer
 from runfold.service.same_log import LastRecords
 from runfold.service.sharing import fair_share
 from runfold.service.trial import Killers
@@ -63,18 +64,19 @@ class Ownership:
         losses: Losses,
         killers: Killers,
         logger: Logger,
+        observer: Observer,
     ) -> None:
         self._source, self._store, self._rules = source, store, rules
-        self._lease, self._logger = lease, logger
+        self._lease, self._logger, self._observer = lease, logger, observer
         self._losses, self.killers = losses, killers
         self._last = LastRecords(source)
         self._turn = asyncio.Lock()  # one claim at a time, and what it gave is known before the next is thought of
         self._arrived: dict[int, Lease] = {}
         self._gone: set[int] = set()
         self._giving: int | None = None
-        self._renew_at, self._quota = 0.0, 0
+        self._renew_at = 0.0
         self.owner = owner
-        self.partitions = 0
+        self.partitions = self.quota = 0
         self.leases: dict[int, Lease] = {}
         self.lost, self.changed = asyncio.Event(), asyncio.Event()
         self._joined = asyncio.Event()
@@ -84,7 +86,7 @@ class Ownership:
         self.partitions = await self._source.partitions()
         async with self._turn:
             share = fair_share(self.owner, (), await self._store.crew(), partitions=self.partitions)
-            self._quota = share.quota
+            self.quota = share.quota
             self.leases = await self._claim(share.take)
             self._tell_what_is_held(self.leases)
         self._joined.set()
@@ -157,6 +159,7 @@ class Ownership:
         held, self.leases = self.leases, {}
         await self._store.leave(self.owner)
         if held:
+            self._observer.partitions_released(held)
             self._logger.info("partitions_released", owner=self.owner, partitions=sorted(held))
 
     async def _bind(self) -> None:
@@ -182,6 +185,7 @@ class Ownership:
         leases = self._arrived | self.leases
         kept = await self._store.renew(self.owner, leases, lease=self._lease)
         self._renew_at = now + self._lease / 3
+        self._observer.leases_renewed()
         # Only those that are still held as they were: what was claimed anew meanwhile, or given, is not lost.
         gone = {which for which in leases.keys() - kept if self._held().get(which) is leases[which]}
         if gone:
@@ -200,7 +204,7 @@ class Ownership:
         async with self._turn:
             held = self._held().keys() - self._gone
             share = fair_share(self.owner, held, crew, partitions=self.partitions)
-            self._quota = share.quota
+            self.quota = share.quota
             if share.take and not self.lost.is_set():
                 arrived = await self._claim(share.take)
                 self._arrived |= arrived
@@ -234,7 +238,7 @@ class Ownership:
             "partitions_taken",
             owner=self.owner,
             partitions=sorted(self.leases),
-            share=self._quota,
+            share=self.quota,
             positions={which: lease.position for which, lease in sorted(new.items())},
             taken_from={which: lease.taken_from for which, lease in sorted(new.items()) if lease.taken_from},
         )

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from msgspec import Struct, field
 
@@ -21,6 +21,7 @@ from runfold.log.port import LogError, LogMissing, LogSource
 from runfold.service.consumer import Consumer
 from runfold.service.ending import Ending
 from runfold.service.losses import Losses
+from runfold.service.observer import Observer, Unobserved
 from runfold.service.options import Options
 from runfold.service.ownership import Ownership, new_owner
 from runfold.service.trial import Killers
@@ -61,14 +62,20 @@ async def serve(
     until_end: bool,
     stop: asyncio.Event,
     accept_loss: bool = False,
+    observer: Observer | None = None,
 ) -> None:
     """As :func:`work`, as the one who serves the store, where only one process may. Raises StoreBusy too."""
     with store.serve_lock():
-        await work(settings, source, store, Orders(until_end=until_end, accept_loss=accept_loss), stop=stop)
+        orders = Orders(until_end=until_end, accept_loss=accept_loss)
+        await work(settings, source, store, orders, stop=stop, observer=observer or Unobserved())
 
 
-async def work(settings: Settings, source: LogSource, store: Store, orders: Orders, *, stop: asyncio.Event) -> None:
+async def work(
+    settings: Settings, source: LogSource, store: Store, orders: Orders, *, stop: asyncio.Event, observer: Observer
+) -> None:
     """Fold a share of the log into the store until ``stop`` is set, or up to the ends that the whole log has now.
+
+    ``observer`` is told of every batch and of the partitions held.
 
     Raises LogError, StoreError, and DrainExceeded where stopping did not come to an end in time.
     """
@@ -82,23 +89,25 @@ async def work(settings: Settings, source: LogSource, store: Store, orders: Orde
         else:
             await _start_when_there(source, stop, logger)
         if not stop.is_set():
-            await _fold(settings, source, store, orders, stop=stop)
+            await _fold(settings, source, store, orders, stop=stop, observer=observer)
 
 
-async def _fold(settings: Settings, source: LogSource, store: Store, orders: Orders, *, stop: asyncio.Event) -> None:
+async def _fold(
+    settings: Settings, source: LogSource, store: Store, orders: Orders, *, stop: asyncio.Event, observer: Observer
+) -> None:
     logger = get_logger()
     options = Options.of(settings)
+    told: dict[str, Any] = {"rules": settings.rules, "logger": logger, "observer": observer}
     ownership = Ownership(
         source,
         store,
         owner=orders.owner,
-        rules=settings.rules,
         lease=settings.lease,
         losses=Losses(store, accept=orders.accept_loss, logger=logger),
         killers=Killers(store, reach=options.batch_records, logger=logger),
-        logger=logger,
+        **told,
     )
-    consumer = Consumer(source, store, ownership, rules=settings.rules, options=options, logger=logger)
+    consumer = Consumer(source, store, ownership, options=options, **told)
     ending = None
     if orders.until_end:
         ranges = await source.ranges(range(await source.partitions()))

@@ -20,7 +20,7 @@ from typing import Final
 from msgspec import Struct
 
 from runfold.service.serve import CLOSING_SECONDS, DrainExceeded
-from runfold.telemetry import Logger, get_logger
+from runfold.telemetry import get_logger
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 STEADY_SECONDS: Final = 60.0
@@ -119,16 +119,19 @@ class Worker:
             (self._process.kill if how == signal.SIGKILL else self._process.terminate)()
 
 
-Beside = Callable[[Sequence[Worker]], AbstractAsyncContextManager[None]]
+Ended = Callable[[int], None]
+"""Told the pid of each worker that has ended, however it ended."""
+
+Beside = Callable[[Sequence[Worker]], AbstractAsyncContextManager[Ended]]
 """What the parent does beside its workers, given their places. It is entered before the first of them starts, so that it may
 set what they inherit (such as PROMETHEUS_MULTIPROC_DIR), and left when the last has ended: the place to serve health and
 metrics of all workers from."""
 
 
 @asynccontextmanager
-async def nothing(_: Sequence[Worker]) -> AsyncIterator[None]:
+async def nothing(_: Sequence[Worker]) -> AsyncIterator[Ended]:
     """The parent does nothing else."""
-    yield
+    yield lambda _pid: None
 
 
 async def supervise(
@@ -145,9 +148,8 @@ async def supervise(
     Workers watch their parent (:mod:`runfold.service.orphans`): killed, it leaves none behind either.
     """
     workers = [Worker(number, work) for number in range(1, count + 1)]
-    logger = get_logger()
-    async with beside(workers):
-        tasks = [asyncio.create_task(_keep_up(worker, stop, until_end=until_end, logger=logger)) for worker in workers]
+    async with beside(workers) as ended:
+        tasks = [asyncio.create_task(_keep_up(worker, stop, until_end=until_end, ended=ended)) for worker in workers]
         stopping = asyncio.create_task(stop.wait())
         try:
             await _first_failure_or_all(tasks, stopping)
@@ -182,15 +184,16 @@ async def _end(workers: Sequence[Worker], tasks: Sequence[asyncio.Task[None]], *
         )
 
 
-async def _keep_up(worker: Worker, stop: asyncio.Event, *, until_end: bool, logger: Logger) -> None:
+async def _keep_up(worker: Worker, stop: asyncio.Event, *, until_end: bool, ended: Ended) -> None:
     """One place, until its work is done. Raises WorkerRefused."""
-    pause, loop = 0.0, asyncio.get_running_loop()
+    pause, loop, logger = 0.0, asyncio.get_running_loop(), get_logger()
     while not stop.is_set():
         begun = loop.time()
         worker.start()
         told = {"worker": worker.number, "pid": worker.pid}
         logger.info("worker_started", **told, restarts=worker.restarts)
         code = await worker.ended()
+        ended(worker.pid or 0)
         words = worker.last_words()
         if code in REFUSALS:
             raise WorkerRefused(code, words or f"worker {worker.number} ended with {code}")

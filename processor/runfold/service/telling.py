@@ -12,10 +12,11 @@ from runfold.fold.changes import Changes
 from runfold.service.fetching import Batch
 
 
-def canonical_line(batch: Batch, changes: Changes, times: Sequence[float]) -> dict[str, Any]:
+def canonical_line(batch: Batch, changes: Changes, times: Sequence[float], *, lag: int | None) -> dict[str, Any]:
     """Its fields. ``times`` are those (seconds) before load, fold and commit, and after.
 
-    ``age_ms`` is how long ago the newest record was published; None where its time is unknown.
+    ``lag`` is how many offsets of its partitions wait behind it, None where the log's ends are not known. ``age_ms`` is how
+    long ago the newest record was published; None where its time is unknown.
     """
     load, fold, commit = (round((after - before) * 1000, 2) for before, after in pairwise(times))
     outcomes: Counter[str] = Counter()
@@ -23,6 +24,7 @@ def canonical_line(batch: Batch, changes: Changes, times: Sequence[float]) -> di
         outcomes.update(counts)
     return {
         "records": batch.size,
+        "bytes": batch.bytes,
         "partitions": sorted(batch.positions),
         "positions": [batch.positions[which] for which in sorted(batch.positions)],
         "runs": len(changes.runs),
@@ -33,5 +35,6 @@ def canonical_line(batch: Batch, changes: Changes, times: Sequence[float]) -> di
         "load_ms": load,
         "fold_ms": fold,
         "commit_ms": commit,
+        "lag": lag,
         "age_ms": max(0, int(time.time() * 1000) - batch.newest) if batch.newest >= 0 else None,
     }

@@ -42,11 +42,12 @@ class Answer(Struct, frozen=True):
 
 @pytest.fixture(autouse=True)
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The data folder that every command of a test uses; no other setting is set."""
+    """The data folder that every command of a test uses; nothing listens, no other setting is set."""
     for name in [name for name in os.environ if name.startswith("RUNFOLD_")]:
         monkeypatch.delenv(name)
     folder = tmp_path / "data"
     monkeypatch.setenv("RUNFOLD_DATA", str(folder))
+    monkeypatch.setenv("RUNFOLD_HEALTH", "off")
     return folder
 
 

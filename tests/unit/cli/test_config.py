@@ -110,3 +110,13 @@ def test_a_variable_that_is_no_setting_is_a_problem(cli, monkeypatch, variable):
     monkeypatch.setenv(variable, "1")
     answer = cli("config")
     assert (answer.code, answer.err.split(":")[1]) == (2, f" {variable}")
+
+
+@pytest.mark.parametrize("text", ["8001", ":8001", "[]:8001", "127.0.0.1:65536", "127.0.0.1:http", "on"])
+def test_a_place_to_listen_at_is_checked(cli, monkeypatch, text):
+    """What is neither HOST:PORT nor off is refused with an example."""
+    monkeypatch.setenv("RUNFOLD_HEALTH", text)
+    answer = cli("config")
+    assert answer.code == 2
+    assert "RUNFOLD_HEALTH" in answer.err
+    assert "such as 127.0.0.1:8001" in answer.err

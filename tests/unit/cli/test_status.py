@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 
@@ -103,3 +104,16 @@ def test_status_is_watched(started):
     process = started("status", "--watch", "--json", "--every", "0.05")
     assert process.stdout.readline() != b""
     assert process.stdout.readline() != b""
+
+
+@pytest.mark.usefixtures("world")
+def test_status_is_watched_in_lines_where_nothing_can_be_drawn(started, append):
+    """--watch into a file or a pipe is a line a look: the time, whether all is well, lag in records and seconds."""
+    process = started("status", "--watch", "--every", "0.05")
+    for _ in range(2):
+        line = process.stdout.readline().decode()
+        assert re.fullmatch(r"[0-9-]{10} [0-9:]{8}  healthy  lag 0 \(0\.0 s\)  3 runs  2 dead letters\n", line)
+    append([RunInProgress(run_id="a", thread_id="t", id="9", occurred_at=AT)])
+    while "unhealthy  lag 1 (" not in line:
+        line = process.stdout.readline().decode()
+    assert "start `runfold serve`" in process.stdout.readline().decode()

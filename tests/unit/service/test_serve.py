@@ -8,25 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serving import fill, fold_quietly, messages, serving, stored, traffic
+from serving import Scripted, fill, fold_quietly, messages, serving, stored, traffic
 
 from runfold.log.sqlite import SqliteSource
 from runfold.service import serve as service_module
 from runfold.service.serve import DrainExceeded
 from runfold.store.port import StalePosition, StoreBusy, StoreRefused, StoreUnreachable
 from runfold.store.sqlite import SqliteStore
-
-
-class Scripted:
-    """Hands everything on, save the methods given: each is called with the real one, and then with what it was given."""
-
-    def __init__(self, inner: Any, **methods: Callable[..., Any]) -> None:
-        self._inner, self._methods = inner, methods
-
-    def __getattr__(self, name: str) -> Any:
-        real = getattr(self._inner, name)
-        scripted = self._methods.get(name)
-        return real if scripted is None else lambda *given, **options: scripted(real, *given, **options)
 
 
 @pytest.fixture
