@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+from probing import LISTEN, Probe, code
 from serving import Server
 from worlds import World, written
 
@@ -66,6 +67,35 @@ async def test_a_worker_that_dies_is_started_again(world: World) -> None:
     await world.folded(10_000)
     assert await service.stop() == 0
     assert await world.held() == await world.quiet()
+
+
+async def test_the_parent_answers_for_all(tmp_path: Path) -> None:
+    """Ready when each has its share; a worker that is killed is told of, and its successor is ready; all is counted."""
+    world = World(tmp_path, **SMALL | LISTEN)
+    await world.write(written(3_000))
+    await world.make()
+    service = await world.serve("--workers", "2")
+    probe = Probe((await service.said("health_listening"))["address"])
+    pid = (await service.said("worker_started"))["pid"]
+    await probe.until("/readyz", code(200))
+    before = await probe.metrics()
+    assert (before.one("workers"), before.one("workers_running"), sum(before.all("events_total").values())) == (
+        2,
+        2,
+        3_000,
+    )
+    assert sorted(before.all("partitions_owned").values()) == [4, 4]
+    psutil.Process(pid).kill()
+    await service.said("worker_started", restarts=1)
+    await world.write(written(1_000, seed=8))
+    await world.folded(4_000)
+    await probe.until("/readyz", code(200))
+    after = await probe.metrics()
+    assert (after.one("workers_running"), after.one("worker_restarts_total")) == (2, 1)
+    assert sum(after.all("events_total").values()) == 4_000
+    assert (str(pid),) not in after.all("partitions_owned")
+    assert await service.stop() == 0
+    await world.close()
 
 
 async def test_sigterm_ends_all(world: World) -> None:

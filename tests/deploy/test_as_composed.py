@@ -80,9 +80,7 @@ def store(postgres_own_server):
 @pytest.fixture
 def run(tmp_path):
     """Runs a command line with the environment of the worker, where nothing can be written but /tmp."""
-    given = worker_environment() | {"PGPASSWORD": PASSWORD}
-    if "RUNFOLD_HEALTH" in given:
-        given["RUNFOLD_HEALTH"] = "127.0.0.1:0"
+    given = worker_environment() | {"PGPASSWORD": PASSWORD, "RUNFOLD_HEALTH": "127.0.0.1:0"}
 
     def call(*words, stdin=b"", **more):
         command = [sys.executable, "-c", READ_ONLY, *words]
