@@ -24,8 +24,9 @@ _HANDLE: Final = RunChange._fields.index("handle")  # by name it would cost twic
 _MOVE: Final = f"""update position set next = ?, last_offset = ?, last_hash = ?, committed_at = {NOW}
     where partition = ? and next = ? and epoch = ?"""
 _INSERT: Final = "insert into run values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_UPDATE: Final = """update run set thread_id = ?, status = ?, created_at = ?, flags = ?, dimension = ?, minute = ?,
-    final_timestamp = ?, fold = ?, body = ? where n = ?"""
+_UPDATE: Final = """update run set status = ?, flags = ?, dimension = ?, minute = ?, final_timestamp = ?, fold = ?, body = ?
+    where n = ? and run_id = ? and partition = ? and thread_id = ? and created_at = ?"""
+_MOVE_THREAD: Final = "update run set thread_id = ?, created_at = ? where n = ?"
 _ADD_TALLY: Final = "insert into tally values (?, ?, ?) on conflict do update set count = count + excluded.count"
 
 
@@ -132,16 +133,24 @@ def _update_runs(db: sqlite3.Connection, runs: list[RunChange], stamp: Stamp) ->
     runs.sort(key=itemgetter(_HANDLE))
     columns = zip(*runs, strict=True)
     partitions, run_ids, numbers, thread_ids, statuses, created, flags, dimensions, minutes, finals, bodies = columns
-    moved = _moved_threads(db, list(zip(numbers, run_ids, partitions, thread_ids, created, strict=True)))
-    of_dimensions, fold = stamp.keys(db, dimensions), repeat(stamp.fold)
-    before = (thread_ids, statuses, created, flags, of_dimensions, minutes, finals)
-    db.executemany(_UPDATE, zip(*before, fold, bodies, numbers))  # noqa: B905 - fold has no end
-    THREAD_KEYS.remove(db, [before for before, _ in moved])
-    THREAD_KEYS.add(db, [after for _, after in moved], young=stamp.young)
+    before = (statuses, flags, stamp.keys(db, dimensions), minutes, finals, repeat(stamp.fold), bodies)
+    places = (numbers, run_ids, partitions, thread_ids, created)
+    # Nearly always all rows are where they were: the statement itself finds out, which costs less than to look first.
+    if db.executemany(_UPDATE, zip(*before, *places)).rowcount < len(runs):  # noqa: B905 - one of them has no end
+        _move_threads(db, list(zip(*places, strict=True)), stamp)
+        db.executemany(_UPDATE, zip(*before, *places))  # noqa: B905 - as above
 
 
 _Place = tuple[int, str, int, str, int]
 """n, run_id, partition, thread_id, created_at."""
+
+
+def _move_threads(db: sqlite3.Connection, rows: list[_Place], stamp: Stamp) -> None:
+    """Give rows the thread and the time of creation that they have now, and their keys too."""
+    moved = _moved_threads(db, rows)
+    db.executemany(_MOVE_THREAD, ((row[3], row[4], row[0]) for row in rows))
+    THREAD_KEYS.remove(db, [before for before, _ in moved])
+    THREAD_KEYS.add(db, [after for _, after in moved], young=stamp.young)
 
 
 def _moved_threads(
