@@ -18,7 +18,8 @@ from runfold.cli.options import HERE, AsJson, Places
 from runfold.cli.printing import print_json, print_line, print_table, progress
 from runfold.cli.text import counted
 from runfold.config import Settings
-from runfold.log.archive_folder import ArchiveFolder, Limits, Manifest, Segment
+from runfold.log.archive_folder import ArchiveFolder
+from runfold.log.archive_manifest import Limits, Manifest, Segment
 from runfold.replay import archiving
 from runfold.replay.archive_check import ArchiveChecked
 from runfold.replay.archive_check import check as check_archive

@@ -21,7 +21,8 @@ from msgspec import Struct
 
 from runfold.fold.record import Record, hash_of_record
 from runfold.log.archive_columns import COUNTS, TEXTS, TIMES, columns_of
-from runfold.log.archive_folder import ArchiveDamaged, Segment, checksum_of, told_to_a_person
+from runfold.log.archive_folder import checksum_of, told_to_a_person
+from runfold.log.archive_manifest import ArchiveDamaged, Segment
 
 GROUP_RECORDS: Final = 20_000
 GROUP_BYTES: Final = 16_000_000

@@ -18,7 +18,8 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from runfold.fold.record import Record
-from runfold.log.archive_folder import ArchiveFolder, Limits, Manifest, Segment, check_seam, new_manifest
+from runfold.log.archive_folder import ArchiveFolder
+from runfold.log.archive_manifest import Limits, Manifest, Segment, check_seam, new_manifest
 from runfold.log.archive_segment import GROUP_BYTES, GROUP_RECORDS, SegmentWriter
 from runfold.log.port import LogCutShort, LogError, LogMissing, LogSource, LogUnreachable, Range
 
