@@ -54,8 +54,7 @@ def archive(
     """Copy the log into Parquet files in the folder of RUNFOLD_ARCHIVE, from where they end to where it ends.
 
     The log is only read, also beside a running serve. Interrupted or killed, it goes on where it was. With RUNFOLD_ARCHIVE
-    set, what the log has forgotten is read from the archive by every verb that reads the log. With --check the exit code is
-    1 where anything is wrong.
+    set, replay and retries read there what the log has forgotten. With --check the exit code is 1 where anything is wrong.
     """
     settings = places.settings()
     if compare and not check:

@@ -19,6 +19,7 @@ from xxhash import xxh3_128
 
 from runfold.log.archive_manifest import ArchiveDamaged, Manifest, Segment, folder_of, read_manifest, written
 from runfold.log.bell import Ringer
+from runfold.log.durable import sync_folder
 from runfold.log.port import LogError, LogMissing, LogUnreachable
 
 MANIFEST = "_manifest.json"
@@ -166,15 +167,6 @@ def checksum_of(opened: BinaryIO) -> str:
     while block := opened.read(_CHUNK):
         told.update(block)
     return told.hexdigest()
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, as the files' contents are."""
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 @contextmanager

@@ -129,9 +129,7 @@ class SegmentWriter:
     def abandon(self) -> None:
         """Let go of a file that nobody wants any more; finished ones are not touched."""
         if self._parquet is not None:
-            self._parquet.is_open = (
-                False  # or it would write a footer, on a disk that may be full, when it is collected
-            )
+            self._parquet.is_open = False  # or it writes a footer when it is collected, on a disk that may be full
         if self._file is not None:
             with suppress(OSError):  # what is still buffered, and can be written no more
                 self._file.close()
