@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runfold.config import ConfigError, Settings
-from runfold.log.archive_folder import Limits
+from runfold.log.archive_manifest import Limits
 from runfold.log.kafka_options import address_of
 from runfold.log.port import LogRestorer, LogSink, LogSource
 from runfold.log.publisher import Publisher
-from runfold.log.sqlite import SqliteRestorer, SqliteSink, SqliteSource
+from runfold.log.sqlite import SqliteSink, SqliteSource
+from runfold.log.sqlite_restore import SqliteRestorer
 from runfold.log.sync_publisher import SyncPublisher
 from runfold.log.whole import WholeLog
 from runfold.store.memory import MemoryStore

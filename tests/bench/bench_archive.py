@@ -25,7 +25,8 @@ from bench_kafka import OPTIONS, PARTITIONS, append_all, measured, new_topic
 from runfold.demo.traffic import interleaved
 from runfold.fold.rules import DEFAULT_RULES
 from runfold.log.archive import ArchiveSource
-from runfold.log.archive_folder import ArchiveFolder, Limits
+from runfold.log.archive_folder import ArchiveFolder
+from runfold.log.archive_manifest import Limits
 from runfold.log.archive_writer import ArchiveWriter
 from runfold.log.kafka import KafkaSource
 from runfold.log.port import LogSource, Message

@@ -16,7 +16,8 @@ from archives import archive_log, make_log, plain, read_all, records_of, segment
 
 from runfold.log import archive_folder
 from runfold.log.archive import ArchiveSource
-from runfold.log.archive_folder import ArchiveFolder, Limits
+from runfold.log.archive_folder import ArchiveFolder
+from runfold.log.archive_manifest import Limits
 from runfold.log.port import LogUnreachable
 from runfold.log.sqlite import SqliteSource
 

@@ -14,7 +14,7 @@ from serving import messages, settings_of, traffic
 
 from runfold import wiring
 from runfold.log.archive import ArchiveSource
-from runfold.log.archive_folder import Limits
+from runfold.log.archive_manifest import Limits
 from runfold.log.clock import wall_clock
 from runfold.log.kafka import KafkaSource
 from runfold.log.kafka_options import Address, KafkaOptions

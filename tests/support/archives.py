@@ -8,7 +8,8 @@ from pathlib import Path
 
 from runfold.fold.record import Record, StoredRecord
 from runfold.log.archive import ArchiveSource
-from runfold.log.archive_folder import ArchiveFolder, Limits, Segment
+from runfold.log.archive_folder import ArchiveFolder
+from runfold.log.archive_manifest import Limits, Segment
 from runfold.log.archive_writer import ArchiveWriter
 from runfold.log.port import LogSource
 from runfold.log.sqlite import SqliteSink, SqliteSource

@@ -18,7 +18,8 @@ from runfold.cli.options import HERE, AsJson, Places
 from runfold.cli.printing import print_json, print_line, print_table, progress
 from runfold.cli.text import counted
 from runfold.config import Settings
-from runfold.log.archive_folder import ArchiveFolder, Limits, Manifest, Segment
+from runfold.log.archive_folder import ArchiveFolder
+from runfold.log.archive_manifest import Limits, Manifest, Segment
 from runfold.replay import archiving
 from runfold.replay.archive_check import ArchiveChecked
 from runfold.replay.archive_check import check as check_archive
@@ -53,8 +54,7 @@ def archive(
     """Copy the log into Parquet files in the folder of RUNFOLD_ARCHIVE, from where they end to where it ends.
 
     The log is only read, also beside a running serve. Interrupted or killed, it goes on where it was. With RUNFOLD_ARCHIVE
-    set, what the log has forgotten is read from the archive by every verb that reads the log. With --check the exit code is
-    1 where anything is wrong.
+    set, replay and retries read there what the log has forgotten. With --check the exit code is 1 where anything is wrong.
     """
     settings = places.settings()
     if compare and not check:

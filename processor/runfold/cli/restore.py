@@ -15,8 +15,9 @@ from runfold.cli.options import HERE, AsOneObject, Places
 from runfold.cli.printing import print_json, print_line, print_table, progress
 from runfold.cli.text import counted
 from runfold.config import Settings, load_settings
+from runfold.log.port import Range
 from runfold.replay import restoring
-from runfold.replay.restoring import Restored, RestoredPartition
+from runfold.replay.restoring import Restored
 
 
 def restore(
@@ -57,7 +58,10 @@ async def _restore(settings: Settings, target: Settings, *, resume: bool) -> Res
 def _print_restored(new_log: str, restored: Restored) -> None:
     print_table(
         ("partition", "records", "found there", "archived offsets", "new offsets"),
-        [(each.partition, each.records, each.found, *map(str, _stretches(each))) for each in restored.partitions],
+        [
+            (each.partition, each.records, each.found, _stretch(each.archived), _stretch(each.restored))
+            for each in restored.partitions
+        ],
     )
     print_line("")
     for remark in restored.remarks:
@@ -72,5 +76,5 @@ def _print_restored(new_log: str, restored: Restored) -> None:
     print_line(f"{counted(total, 'record')} restored; {new_log} is a log of its own: build a new store from it")
 
 
-def _stretches(of: RestoredPartition) -> tuple[str, str]:
-    return f"{of.archived.begin} to {of.archived.end - 1}", f"{of.restored.begin} to {of.restored.end - 1}"
+def _stretch(held: Range) -> str | None:
+    return f"{held.begin} to {held.end - 1}" if held.begin < held.end else None

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from runfold.fold.record import Record
-from runfold.log.archive_folder import ArchiveFolder, Manifest, Segment
+from runfold.log.archive_folder import ArchiveFolder
+from runfold.log.archive_manifest import Manifest, Segment
 from runfold.log.archive_segment import SegmentReader
 from runfold.log.bell import Follower
 from runfold.log.port import HeldBack, LogCutShort, LogError, LogIdentity, Range, RangeLost

@@ -21,7 +21,8 @@ from msgspec import Struct
 
 from runfold.fold.record import Record, hash_of_record
 from runfold.log.archive_columns import COUNTS, TEXTS, TIMES, columns_of
-from runfold.log.archive_folder import ArchiveDamaged, Segment, checksum_of, told_to_a_person
+from runfold.log.archive_folder import checksum_of, told_to_a_person
+from runfold.log.archive_manifest import ArchiveDamaged, Segment
 
 GROUP_RECORDS: Final = 20_000
 GROUP_BYTES: Final = 16_000_000
@@ -128,9 +129,7 @@ class SegmentWriter:
     def abandon(self) -> None:
         """Let go of a file that nobody wants any more; finished ones are not touched."""
         if self._parquet is not None:
-            self._parquet.is_open = (
-                False  # or it would write a footer, on a disk that may be full, when it is collected
-            )
+            self._parquet.is_open = False  # or it writes a footer when it is collected, on a disk that may be full
         if self._file is not None:
             with suppress(OSError):  # what is still buffered, and can be written no more
                 self._file.close()

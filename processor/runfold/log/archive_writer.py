@@ -1,8 +1,7 @@
 """Writing an archive: a log's records, as they are, into segments. The log is only read, and takes no notice.
 
 Whoever writes holds the folder's lock, and looks first whether this is the log that the archive was begun with. A segment
-ends at a number of records or bytes, or with what there is to archive. Compressing runs on a
-thread, so that whoever shares the event loop is not held up.
+ends at a number of records or bytes, or with what there is to archive. What blocks runs on a thread.
 """
 
 from __future__ import annotations
@@ -18,7 +17,8 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from runfold.fold.record import Record
-from runfold.log.archive_folder import ArchiveFolder, Limits, Manifest, Segment, check_seam, new_manifest
+from runfold.log.archive_folder import ArchiveFolder
+from runfold.log.archive_manifest import Limits, Manifest, Segment, check_seam, new_manifest
 from runfold.log.archive_segment import GROUP_BYTES, GROUP_RECORDS, SegmentWriter
 from runfold.log.port import LogCutShort, LogError, LogMissing, LogSource, LogUnreachable, Range
 

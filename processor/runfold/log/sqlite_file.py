@@ -15,6 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from runfold.log.durable import sync_folder
 from runfold.log.port import LogError, LogIdentity, LogMissing, LogUnreachable
 
 APPLICATION_ID = 0x52464C47  # "RFLG": what tells our log from any other SQLite file
@@ -105,7 +106,7 @@ def create(path: Path, *, partitions: int) -> None:
             return  # somebody else was faster: theirs it is
     finally:
         unfinished.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _make_folder(path: Path) -> None:
@@ -145,15 +146,6 @@ def _write_schema(connection: sqlite3.Connection, *, topic: str, partitions: int
             f"CREATE INDEX headers_{partition} ON partition_{partition} (offset) WHERE headers IS NOT NULL"
         )
     connection.execute("COMMIT")
-
-
-def _sync_folder(folder: Path) -> None:
-    # The file's name has to survive a power cut as its content does.
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def open_for_writing(path: Path) -> sqlite3.Connection:

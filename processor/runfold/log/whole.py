@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from runfold.fold.record import Record
-from runfold.log.archive_folder import Segment, check_seam
+from runfold.log.archive_manifest import Segment, check_seam
 from runfold.log.port import HeldBack, LogCutShort, LogError, LogIdentity, LogSource, Range, RangeLost
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from msgspec import Struct
 
 from runfold.fold.record import Record
-from runfold.log.archive_folder import ArchiveDamaged, ArchiveFolder, Manifest
+from runfold.log.archive_folder import ArchiveFolder
+from runfold.log.archive_manifest import ArchiveDamaged, Manifest
 from runfold.log.port import LogIdentity, LogSource, Range
 from runfold.replay.shadow import Progress
 

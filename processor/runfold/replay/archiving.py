@@ -14,7 +14,7 @@ from runfold.log.port import LogSource, LogUnreachable, Range
 from runfold.replay.shadow import Progress
 
 if TYPE_CHECKING:
-    from runfold.log.archive_folder import Segment
+    from runfold.log.archive_manifest import Segment
     from runfold.log.archive_writer import ArchiveWriter
 
 _LOOK_SECONDS = 1.0

@@ -25,7 +25,8 @@ from archives import (
 
 from runfold.fold.record import StoredRecord
 from runfold.log.archive import ArchiveSource
-from runfold.log.archive_folder import MANIFEST, ArchiveBusy, ArchiveDamaged, ArchiveFolder, Limits
+from runfold.log.archive_folder import MANIFEST, ArchiveBusy, ArchiveFolder
+from runfold.log.archive_manifest import ArchiveDamaged, Limits
 from runfold.log.archive_segment import GROUP_RECORDS
 from runfold.log.archive_writer import ArchiveWriter
 from runfold.log.port import LogCutShort, LogError, LogMissing, Range, RangeLost

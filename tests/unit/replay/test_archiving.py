@@ -9,7 +9,7 @@ from archives import SMALL, archive_log, plain, read_all, started
 from replay_world import life, run_ids
 
 from runfold.log.archive import ArchiveSource
-from runfold.log.archive_folder import Limits
+from runfold.log.archive_manifest import Limits
 from runfold.log.archive_writer import ArchiveWriter
 from runfold.log.port import LogUnreachable
 from runfold.log.whole import WholeLog

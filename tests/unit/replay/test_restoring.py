@@ -8,7 +8,8 @@ from archives import SMALL, archive_log, make_log, plain, read_all, records_of, 
 from runfold.fold.record import StoredRecord
 from runfold.log.archive import ArchiveSource
 from runfold.log.port import LogError, LogUnreachable, Message, Range
-from runfold.log.sqlite import SqliteRestorer, SqliteSink, SqliteSource
+from runfold.log.sqlite import SqliteSink, SqliteSource
+from runfold.log.sqlite_restore import SqliteRestorer
 from runfold.replay.restoring import restore
 from runfold.store.digest import digest
 from runfold.store.sqlite import SqliteStore
