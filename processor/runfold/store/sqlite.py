@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from runfold.fold.changes import Changes, Letter
@@ -26,23 +27,36 @@ from runfold.store.port import (
     UsageRow,
 )
 from runfold.store.serve_lock import serve_lock
-from runfold.store.sqlite_connection import Lane
+from runfold.store.sqlite_connection import MAKE, READ
 from runfold.store.sqlite_events import read_letters
 from runfold.store.sqlite_keys import YOUNG
+from runfold.store.sqlite_lane import Lane, Reopened
+from runfold.store.sqlite_links import place_of
 from runfold.store.sqlite_schema import MIGRATIONS, check_readable, migrate
 from runfold.store.sqlite_snapshot import SqliteSnapshot
 from runfold.store.sqlite_stamp import Stamp
 
 
 class SqliteStore:
-    """See :class:`runfold.store.port.Store`. ``connection`` and ``young`` are for tests: faults, and small key tables."""
+    """See :class:`runfold.store.port.Store`. ``path`` is where the links to the live file begin, which it is at first.
+
+    ``arrived`` may be :data:`runfold.store.sqlite_links.ITSELF`. ``connection`` and ``young`` are for tests: faults, and
+    small key tables.
+    """
 
     def __init__(
-        self, path: Path | str, *, connection: type[sqlite3.Connection] = sqlite3.Connection, young: int = YOUNG
+        self,
+        path: Path | str,
+        *,
+        arrived: int = 0,
+        connection: type[sqlite3.Connection] = sqlite3.Connection,
+        young: int = YOUNG,
     ) -> None:
         self.path = Path(path)
+        self._place = place_of(self.path)._replace(arrived=arrived)
         self._factory = connection
         self._stamp = Stamp(young=young)
+        self._bind: Callable[[sqlite3.Connection], int] | None = None
         self._lanes: dict[str, Lane] = {}
         self._alone = False
 
@@ -58,7 +72,7 @@ class SqliteStore:
     async def open(self, *, write: bool = True) -> None:
         try:
             if write:
-                await self._add_lane("write")
+                await self._add_lane("write", mode=MAKE, reopened=self._rebind)
                 await self._lane("write").run(migrate, self.path)
             if write and self._alone:
                 # Whoever holds the lock is the only owner alive: what a killed one held need not be waited for.
@@ -70,9 +84,16 @@ class SqliteStore:
             await self.close()
             raise
 
-    async def _add_lane(self, name: str) -> None:
-        lane = self._lanes[name] = Lane(self.path, write=name == "write", factory=self._factory)
+    async def _add_lane(self, name: str, *, mode: str = READ, reopened: Reopened = check_readable) -> None:
+        lane = self._lanes[name] = Lane(self._place, mode=mode, factory=self._factory, reopened=reopened)
         await lane.open()
+
+    def _rebind(self, db: sqlite3.Connection, path: Path) -> None:
+        """The writer goes on in another file: its keys are others, and it may be of another fold (StoreRefused)."""
+        check_readable(db, path)
+        self._stamp.forget()
+        if self._bind is not None:
+            self._stamp.fold = self._bind(db)
 
     async def close(self) -> None:
         # The writer last: the last connection to go checkpoints the write-ahead log, which readers may not.
@@ -112,7 +133,8 @@ class SqliteStore:
             fold_version=fold_version,
             settings_hash=settings_hash,
         )
-        self._stamp.fold = await self._lane("write").run(sqlite_leases.bind, owner, compatible=compatible)
+        self._bind = partial(sqlite_leases.bind, owner=owner, compatible=compatible)
+        self._stamp.fold = await self._lane("write").run(self._bind)
 
     async def claim(self, owner: str, partitions: Mapping[int, int], *, lease: float) -> dict[int, Lease]:
         return await self._lane("write").run(sqlite_leases.claim, owner, partitions, lease_ms=round(lease * 1000))
@@ -167,4 +189,4 @@ class SqliteStore:
         return await self._lane("read").read(sqlite_reads.count_letters)
 
     async def snapshot(self) -> SqliteSnapshot:
-        return await asyncio.to_thread(SqliteSnapshot, self.path)
+        return await asyncio.to_thread(SqliteSnapshot, self._place)

@@ -13,7 +13,8 @@ from typing import Final
 
 from runfold.store.identity import check_owner
 from runfold.store.port import Lease, Note, PartitionStatus, StoreIdentity
-from runfold.store.sqlite_connection import NOW, transaction
+from runfold.store.sqlite_connection import NOW
+from runfold.store.sqlite_links import live_transaction
 from runfold.store.sqlite_schema import schema_version
 
 _BEGIN: Final = """insert into position (partition, next, epoch, lease_until, first_offset)
@@ -27,7 +28,7 @@ _RELEASE: Final = "update position set owner = null, lease_until = 0 where parti
 
 def claim(db: sqlite3.Connection, owner: str, partitions: Mapping[int, int], *, lease_ms: int) -> dict[int, Lease]:
     leases = {}
-    with transaction(db):
+    with live_transaction(db):
         for partition, begin in sorted(partitions.items()):
             db.execute(_BEGIN, (partition, begin))
             for position, epoch, first, last, last_hash in db.execute(_CLAIM, (owner, lease_ms, partition)).fetchall():
@@ -43,7 +44,7 @@ def claim(db: sqlite3.Connection, owner: str, partitions: Mapping[int, int], *, 
 
 
 def renew(db: sqlite3.Connection, owner: str, leases: Mapping[int, Lease], *, lease_ms: int) -> set[int]:
-    with transaction(db):
+    with live_transaction(db):
         return {
             partition
             for partition, lease in sorted(leases.items())
@@ -52,13 +53,13 @@ def renew(db: sqlite3.Connection, owner: str, leases: Mapping[int, Lease], *, le
 
 
 def release(db: sqlite3.Connection, owner: str, leases: Mapping[int, Lease]) -> None:
-    with transaction(db):
+    with live_transaction(db):
         db.executemany(_RELEASE, [(partition, owner, lease.epoch) for partition, lease in sorted(leases.items())])
 
 
 def free_all(db: sqlite3.Connection) -> None:
     """End every lease. For whoever knows that no owner is alive: an epoch that is claimed next still shuts out a zombie."""
-    with transaction(db):
+    with live_transaction(db):
         db.execute("update position set owner = null, lease_until = 0 where owner is not null")
 
 
@@ -78,7 +79,7 @@ def read_identity(db: sqlite3.Connection) -> StoreIdentity:
 def bind(db: sqlite3.Connection, owner: StoreIdentity, *, compatible: Sequence[int]) -> int:
     """Check, tie a fresh store to its owner, and return the number of the generation that writes from now on."""
     generation = (owner.fold_version, owner.settings_hash)
-    with transaction(db):
+    with live_transaction(db):
         check_owner(read_identity(db), owner, compatible=compatible)
         db.execute(
             "insert or replace into meta values (1, ?, ?, ?, ?, ?)",
