@@ -1,9 +1,8 @@
-"""``runfold replay``: what happened to a run, and whether the store is what the log says. Read-only on both."""
+"""``runfold replay``: what happened to a run, and whether the store is what the log says. Read-only on the log."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import sys
 import tempfile
 from pathlib import Path
@@ -16,8 +15,10 @@ from runfold.cli.exits import DONE, NO, NoError, WrongUseError
 from runfold.cli.opening import reading_log, reading_store
 from runfold.cli.options import HERE, AsJson, AsOneObject, Places
 from runfold.cli.printing import print_json, print_line, print_table, progress, shown_time
+from runfold.cli.rebuild import rebuild
 from runfold.cli.retrying import usage_moves
 from runfold.cli.text import counted
+from runfold.cli.tuning import quieten_collector
 from runfold.config import Settings
 from runfold.fold.usage import SUMS
 from runfold.replay import history as replay_history
@@ -27,9 +28,10 @@ from runfold.replay.verify import Verification
 
 app = App(
     name="replay",
-    help="A run's history, and the proof that the store is right.",
+    help="A run's history, the proof that the store is right, and building it anew.",
     default_parameter=Parameter(negative=()),
 )
+app.command(rebuild)
 
 _LONGEST_VALUE = 60
 _NOTHING: tuple[Any, ...] = (None, "", [], {})
@@ -75,7 +77,7 @@ def verify(
         folder = Path(tempfile.gettempdir())  # log and store stand elsewhere
     if not folder.is_dir():
         raise WrongUseError(f"--workspace {folder}: there is no such folder")
-    _quieten_collector()
+    quieten_collector()
     found = asyncio.run(_verify(settings, folder))
     if json:
         print_json(_verification(found))
@@ -100,13 +102,6 @@ async def _verify(settings: Settings, folder: Path) -> Verification:
                 workspace=folder,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
-
-
-def _quieten_collector() -> None:
-    """What lives now lives on, and a batch leaves no cycles: look for garbage rarely, as the service does."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(200_000, 20, 20)
 
 
 def _row(entry: HistoryEntry) -> tuple[object, ...]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -69,7 +70,7 @@ def open_live(
                 db.close()
                 raise
             else:
-                db.create_function("arrived", 0, lambda: found.arrived)
+                db.create_function("arrived", 0, partial(int, found.arrived))
                 return db, found
 
 
@@ -107,7 +108,7 @@ def _found(db: sqlite3.Connection, place: Place) -> Place:
 def _there(place: Place) -> Place:
     if not place.path.exists():
         raise StoreUnreachable(
-            f"the live store {place.path} is missing: an earlier file (RUNFOLD_STORE) names it as what follows. Put it back, or "
-            "name another store"
+            f"the live store {place.path} is missing: the one that it followed (RUNFOLD_STORE) names it. Put it back, or name "
+            "another store"
         )
     return place
