@@ -36,12 +36,18 @@ def _memory_store(_url: str) -> Store:
 
 
 def _postgres_store(url: str) -> Store:
-    try:
+    with _postgres_installed():
         # Imported here: its driver is an extra, and whoever is content with SQLite need not have it.
         from runfold.store.postgres import PostgresStore  # noqa: PLC0415 - see above
+    return PostgresStore(url)
+
+
+@contextmanager
+def _postgres_installed() -> Iterator[None]:
+    try:
+        yield
     except ModuleNotFoundError as error:
         raise ConfigError(f"RUNFOLD_STORE: PostgreSQL needs {error.name}: pip install 'runfold[postgres]'") from error
-    return PostgresStore(url)
 
 
 STORES: dict[str, Callable[[str], Store]] = {
@@ -140,7 +146,13 @@ def _sqlite_shadows(url: str) -> Shadows:
     return SqliteShadows(path_of("RUNFOLD_STORE", url))
 
 
-SHADOWS: dict[str, Callable[[str], Shadows]] = {"sqlite": _sqlite_shadows}
+def _postgres_shadows(url: str) -> Shadows:
+    with _postgres_installed():
+        from runfold.store.postgres_shadows import PostgresShadows  # noqa: PLC0415 - its driver is an extra
+    return PostgresShadows(url)
+
+
+SHADOWS: dict[str, Callable[[str], Shadows]] = {"sqlite": _sqlite_shadows, "postgresql": _postgres_shadows}
 """What keeps stores beside the live one of a URL, by its scheme."""
 
 

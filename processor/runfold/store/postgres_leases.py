@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from asyncpg import LockNotAvailableError, Record
 from msgspec.structs import replace
 
 from runfold.store.identity import check_owner
-from runfold.store.port import Lease, Note, PartitionStatus, StoreIdentity
+from runfold.store.port import Lease, Note, PartitionStatus, StalePosition, StoreIdentity
 from runfold.store.postgres_connection import NOW, Session
 from runfold.store.postgres_rows import stored_text, told_text
 from runfold.store.postgres_schema import lock_schema
@@ -56,34 +56,50 @@ _END_FROZEN: Final = f"""select distinct pg_terminate_backend(a.pid, 2000) from 
         and (p.owner = $2
             or p.lease_until <= {NOW} and a.xact_start < clock_timestamp() - make_interval(secs => $3))"""
 _IDENTITY: Final = """select schema_version, cluster_id, topic, partitions, fold_version, settings_hash,
-    (select n from generation as g where (g.fold_version, g.settings_hash) = (meta.fold_version, meta.settings_hash)) as n
-    from meta"""
+    (select n from generation as g where (g.fold_version, g.settings_hash) = (meta.fold_version, meta.settings_hash)) as n,
+    switched from meta"""
+_SWITCHED: Final = "select switched from meta"
+
+
+class Bound(NamedTuple):
+    """The generation that writes, and of which store's making it is: the number of the switch that made it the live one."""
+
+    fold: int
+    switched: int
+
+
+class Claimed(NamedTuple):
+    """What was claimed, in the store that this switch made the live one."""
+
+    leases: dict[int, Lease]
+    switched: int
 
 
 async def claim(
     session: Session, owner: str, partitions: Mapping[int, int], *, lease_ms: int, takeover: float
-) -> dict[int, Lease]:
+) -> Claimed:
     """As the port says. A row that stays locked is let be, after whoever froze with it was ended where that was due."""
     wanted = sorted(partitions)
     async with session.writing():
         await session.connection.execute(_BEGIN, wanted, [partitions[which] for which in wanted])
     try:
         async with session.writing(lock=CLAIM_LOCK_SECONDS):
-            rows = await _claim(session, owner, wanted, lease_ms=lease_ms)
+            claimed = await _claim(session, owner, wanted, lease_ms=lease_ms)
     except LockNotAvailableError:
         async with session.glancing():
             await session.connection.fetch(_END_FROZEN, wanted, owner, takeover)
         async with session.writing():
-            rows = await _claim(session, owner, wanted, lease_ms=lease_ms, waiting="skip locked")
-    return {row[0]: _lease(row) for row in rows}
+            claimed = await _claim(session, owner, wanted, lease_ms=lease_ms, waiting="skip locked")
+    return claimed
 
 
-async def _claim(session: Session, owner: str, wanted: list[int], *, lease_ms: int, waiting: str = "") -> list[Record]:
+async def _claim(session: Session, owner: str, wanted: list[int], *, lease_ms: int, waiting: str = "") -> Claimed:
     statement = _CLAIM.format(waiting=waiting)
-    return await session.connection.fetch(statement, wanted, owner, lease_ms, not session.database.pooled)
+    rows = await session.connection.fetch(statement, wanted, owner, lease_ms, not session.database.pooled)
+    return Claimed({row[0]: lease_of(row) for row in rows}, await session.connection.fetchval(_SWITCHED))
 
 
-def _lease(row: Record) -> Lease:
+def lease_of(row: Record) -> Lease:
     partition, position, epoch, first, last, last_hash = row
     return Lease(
         partition=partition,
@@ -117,12 +133,12 @@ async def read_identity(session: Session) -> StoreIdentity:
     return identity
 
 
-async def bind(session: Session, owner: StoreIdentity, *, compatible: Sequence[int]) -> int:
-    """Check, tie a fresh store to its owner, and return the number of the generation that writes from now on."""
+async def bind(session: Session, owner: StoreIdentity, *, compatible: Sequence[int]) -> Bound:
+    """Check, tie a fresh store to its owner, and return the generation that writes from now on."""
     async with session.glancing():
-        identity, number = await _identity(session)
-    if number is not None and replace(identity, schema_version=owner.schema_version) == owner:
-        return number
+        identity, bound = await _identity(session)
+    if bound is not None and replace(identity, schema_version=owner.schema_version) == owner:
+        return bound
     async with session.writing():
         await lock_schema(session)
         identity, _ = await _identity(session)
@@ -140,15 +156,21 @@ async def bind(session: Session, owner: StoreIdentity, *, compatible: Sequence[i
             owner.fold_version,
             owner.settings_hash,
         )
-        _, number = await _identity(session)
-    assert number is not None
-    return number
+        _, bound = await _identity(session)
+    assert bound is not None
+    return bound
 
 
-async def _identity(session: Session) -> tuple[StoreIdentity, int | None]:
+async def check_switched(session: Session, switched: int) -> None:
+    """Raise StalePosition where another store is the live one now: what is known of keys is not of this one."""
+    if await session.connection.fetchval(_SWITCHED) != switched:
+        raise StalePosition("another store was switched to since this one was bound: nothing was written")
+
+
+async def _identity(session: Session) -> tuple[StoreIdentity, Bound | None]:
     row = await session.connection.fetchrow(_IDENTITY)
     assert row is not None
-    version, cluster_id, topic, partitions, fold_version, settings_hash, number = row
+    version, cluster_id, topic, partitions, fold_version, settings_hash, number, switched = row
     identity = StoreIdentity(
         schema_version=version,
         cluster_id=None if cluster_id is None else told_text(cluster_id),
@@ -157,7 +179,7 @@ async def _identity(session: Session) -> tuple[StoreIdentity, int | None]:
         fold_version=fold_version,
         settings_hash=settings_hash,
     )
-    return identity, number
+    return identity, None if number is None else Bound(number, switched)
 
 
 async def read_partitions(session: Session) -> list[PartitionStatus]:
