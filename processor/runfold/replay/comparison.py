@@ -95,7 +95,9 @@ async def compare(live: StoreSnapshot, rebuilt: StoreSnapshot) -> Comparison:
             )
     if found.live.usage != found.rebuilt.usage:
         pairs = side_by_side(live.usage(), rebuilt.usage(), _USAGE.width)
-        await _count(found, _USAGE, _totalled(pairs, found.usage, _USAGE.width), None)
+        totals: dict[str, int] = dict.fromkeys(SUMS, 0)
+        await _count(found, _USAGE, _totalled(pairs, totals, _USAGE.width), None)
+        found.usage = {name: total for name, total in totals.items() if total}
     return found
 
 
@@ -174,6 +176,5 @@ def _totalled(pairs: _Pairs, totals: dict[str, int], width: int) -> _Pairs:
     for here, there in pairs:
         for place, name in enumerate(SUMS, width):
             before, after = (0 if side is None else side[place] for side in (here, there))
-            if before != after:
-                totals[name] = totals.get(name, 0) + after - before  # type: ignore[operator]
+            totals[name] += after - before  # type: ignore[operator]
         yield here, there

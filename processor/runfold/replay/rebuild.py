@@ -80,10 +80,11 @@ class Building(Struct, kw_only=True):
     async def bring_notes(self) -> None:
         """Copy what people noted in the live store. Raises StoreRefused where a note comes too late for what was folded."""
         kept = await self.shadow.store.notes()
+        positions = {status.partition: status.position for status in await self.shadow.store.partitions()}
         for note in await self.live.notes():
             if note in kept:
                 continue
-            if note.kind == "set_aside" and note.offset < self.shadow.positions.get(note.partition, -1):
+            if note.kind == "set_aside" and note.offset < positions.get(note.partition, 0):
                 raise StoreRefused(
                     f"the record at offset {note.offset} of partition {note.partition} was set aside after {self.name} had "
                     f"folded it: build it anew; {_DROP.format(name=self.name)}"

@@ -74,7 +74,8 @@ class Shadow:
     async def release(self) -> None:
         """Let go of all partitions."""
         leases, self._leases = self._leases, {}
-        await self.store.release(_OWNER, leases)
+        if leases:  # else the store may be another's by now
+            await self.store.release(_OWNER, leases)
 
     async def advance(self, ends: Mapping[int, int]) -> None:
         """Fold every record below the given ends. Raises what the log and the store raise."""

@@ -8,7 +8,7 @@ transaction, in which that is seen.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Final, TypeVar
 
@@ -21,13 +21,13 @@ from runfold.replay.order import Scope
 from runfold.replay.rebuild import Building
 from runfold.replay.run_range import bind, check_log, own_identity, set_aside_of
 from runfold.replay.shadow import Progress, Shadow
-from runfold.store.port import StalePosition, Store, StoreError, StoreRefused
+from runfold.store.port import Lease, StalePosition, Store, StoreError, StoreRefused, StoreUnreachable
 from runfold.store.shadows import FORMER, Shadows
 from runfold_schemas.codec import decode_lean
 
 T = TypeVar("T")
 
-HOLD_SECONDS: Final = 30.0
+HOLD_SECONDS: Final = 15.0
 """How long the live store is held at most: a switcher that dies leaves it to its workers after so long."""
 _ATTEMPTS: Final = 5
 
@@ -116,13 +116,24 @@ async def _hold_and_exchange(building: Building, shadows: Shadows) -> None:
         await building.advance({which: lease.position for which, lease in held.items()})
         await building.bring_notes()
         await building.shadow.release()
-        exchanging = asyncio.ensure_future(shadows.exchange(building.name, held))
-        exchanging.add_done_callback(building.note_exchange)
-        await _in_one_piece(exchanging)
+        await _exchange(building, shadows, held)
     finally:
         if holding.done() and not holding.cancelled() and holding.exception() is None:
             with suppress(StoreError):  # it runs out by itself, and after the exchange nobody has it any more
                 await shadows.release(owner, holding.result())
+
+
+async def _exchange(building: Building, shadows: Shadows, held: Mapping[int, Lease]) -> None:
+    """Step 4; a connection that was cut in the middle of the commit leaves open whether it is done, so that is looked at."""
+    before = (await shadows.standing())[0].number
+    exchanging = asyncio.ensure_future(shadows.exchange(building.name, held))
+    exchanging.add_done_callback(building.note_exchange)
+    try:
+        await _in_one_piece(exchanging)
+    except StoreUnreachable:
+        building.switched = (await shadows.standing())[0].number > before
+        if not building.switched:
+            raise
 
 
 async def _in_one_piece(task: asyncio.Future[T]) -> T:

@@ -8,27 +8,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
-from asyncpg import LockNotAvailableError
+from asyncpg import InterfaceError, LockNotAvailableError, PostgresError
 
 from runfold.store import postgres_leases
 from runfold.store.port import Lease, StalePosition, Store, StoreBusy, StoreRefused
 from runfold.store.postgres import PostgresStore
 from runfold.store.postgres_connection import BUILDER, NOW, VIEWER, WRITER, Lane, Session, Settings, connect
-from runfold.store.postgres_errors import translated
 from runfold.store.postgres_schema import check_readable, drop_late_indexes, lock_schema, make_late_indexes, migrate
 from runfold.store.postgres_url import parse_url
 from runfold.store.shadows import FORMER, LEFT, LIVE, SHADOW, Standing
 
 T = TypeVar("T")
 
+_ALONE: Final = "hashtextextended('runfold:rebuild:' || $1, 0)"
 _LONGEST: Final = 63
 _LOCK_SECONDS: Final = 0.5
 """Below the second after which PostgreSQL looks for a deadlock, and would end a reader for it: who switches gives in first."""
-_LOCK_TRIES: Final = 12
+_LOCK_TRIES: Final = 10
 _LOCK_PAUSE: Final = 0.5
 _OTHERS: Final = (
     "select nspname from pg_namespace where nspname ~ ('^' || $1 || '_r[0-9]{8}t[0-9]{12}$') order by nspname"
@@ -59,16 +59,17 @@ class PostgresShadows:
             return
         session = await connect(self._database, VIEWER)
         try:
-            with translated(self._database):
-                mine = await session.connection.fetchval(
-                    "select pg_try_advisory_lock(hashtextextended('runfold:rebuild:' || $1, 0))", self._database.schema
-                )
-            if not mine:
+            if not await session.connection.fetchval(f"select pg_try_advisory_lock({_ALONE})", self._database.schema):
                 raise StoreBusy(
                     f"the store {self._database.place} (RUNFOLD_STORE) is being rebuilt: one rebuild at a time"
                 )
             yield
         finally:
+            # Not by closing alone: who comes next need not wait until the server has noticed.
+            with suppress(PostgresError, InterfaceError, OSError, TimeoutError):
+                await session.connection.execute(
+                    f"select pg_advisory_unlock({_ALONE})", self._database.schema, timeout=1
+                )
             session.connection.terminate()
 
     async def standing(self) -> list[Standing]:
@@ -159,7 +160,7 @@ async def _told(session: Session, name: str, *, live: str, former: str | None) -
     was_live = row["switched"] > 0 or row["scope"] is None
     role = LIVE if name == live else FORMER if name == former else LEFT if was_live else SHADOW
     size = await session.connection.fetchval(_SIZE, name)
-    return Standing(name=name, role=role, scope=row["scope"], size=size)
+    return Standing(name=name, role=role, scope=row["scope"], number=row["switched"], size=size)
 
 
 async def _exchange(session: Session, name: str, held: Mapping[int, Lease], *, former: str) -> None:

@@ -23,12 +23,14 @@ LEFT: Final = "left"
 class Standing(Struct, frozen=True, kw_only=True):
     """A store, and what it is: live; former, which the live one took over from; shadow, never live yet; or left behind.
 
-    ``scope`` is what a rebuild was told to fold, None where the store was served from its beginning. ``size`` in bytes.
+    ``scope`` is what a rebuild was told to fold, None where the store was served from its beginning. ``number`` is that of
+    the last switch that made it live, 0 for none; of those that are not live it may be higher. ``size`` in bytes.
     """
 
     name: str
     role: str
     scope: str | None
+    number: int
     size: int
 
 

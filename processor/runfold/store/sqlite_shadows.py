@@ -11,13 +11,13 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from runfold.store import sqlite_leases
-from runfold.store.port import Lease, StalePosition, Store, StoreRefused, StoreUnreachable
+from runfold.store.port import Lease, StalePosition, Store, StoreError, StoreRefused, StoreUnreachable
 from runfold.store.serve_lock import pid_lock
 from runfold.store.shadows import FORMER, LEFT, LIVE, SHADOW, Standing
 from runfold.store.sqlite import SqliteStore
@@ -93,8 +93,7 @@ class SqliteShadows:
         with self._live(mode=READ) as (db, place):
             (former,) = db.execute("select former from standing").fetchone()
         names = [self._root.path.name, *sorted(path.name for path in self._files())]
-        live = place.path.name
-        found = [self._told(name, live=live, former=former) for name in names]
+        found = [self._told(name, live=place, former=former) for name in names]
         return sorted(filter(None, found), key=lambda each: each.role != LIVE)
 
     def _files(self) -> Iterator[Path]:
@@ -102,17 +101,22 @@ class SqliteShadows:
             if not path.name.endswith(_BESIDES[1:]):
                 yield path
 
-    def _told(self, name: str, *, live: str, former: str | None) -> Standing | None:
+    def _told(self, name: str, *, live: Place, former: str | None) -> Standing | None:
         """None for the first file where nothing is left in it but its link. One that was not finished being made is LEFT."""
-        was_live, scope = True, None
+        number, scope, served = 0, None, True
         with self._itself(name, mode=READ) as db:
             if db.execute("select count(*) from sqlite_master where name in ('standing', 'run')").fetchone()[0] == 2:
-                was_live, scope = db.execute("select number > 0 or scope is null, scope from standing").fetchone()
+                number, scope, served = db.execute(
+                    "select number, scope, scope is null or number > 0 from standing"
+                ).fetchone()
             elif name == self._root.path.name:
                 return None
-        role = LIVE if name == live else FORMER if name == former else LEFT if was_live else SHADOW
+        if name == live.path.name:
+            role, number = LIVE, live.arrived
+        else:
+            role = FORMER if name == former else LEFT if served else SHADOW
         size = sum(path.stat().st_size for end in _BESIDES if (path := self._beside(name + end)).exists())
-        return Standing(name=name, role=role, scope=scope, size=size)
+        return Standing(name=name, role=role, scope=scope, number=number, size=size)
 
     def _make(self, scope: str) -> str:
         name = f"{self._root.path.name}{_MIDDLE}{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
@@ -157,7 +161,8 @@ class SqliteShadows:
                     _check_same(db, successor)
                     db.execute("update position set owner = null, lease_until = 0")  # for those who go back to it
                     set_link(db, name, place.arrived + 1)
-        self._shorten()
+        with suppress(StoreError):
+            self._shorten()
 
     def _shorten(self) -> None:
         live = self._live_place()
