@@ -31,8 +31,8 @@ async def test_a_bound_store_names_its_log_and_fold(store: Store) -> None:
         ({"cluster_id": "log-2"}, ["log-1", "log-2", "RUNFOLD_LOG", "RUNFOLD_STORE"]),
         ({"topic": "others"}, ["events", "others", "RUNFOLD_LOG", "RUNFOLD_STORE"]),
         ({"partitions": 5}, ["4 partitions", "5", "build a new store"]),
-        ({"fold_version": 4}, ["version 3", "4", "build a new store"]),
-        ({"settings_hash": "xyz"}, ["abc", "xyz", "build a new store"]),
+        ({"fold_version": 4}, ["version 3", "4", "replay rebuild"]),
+        ({"settings_hash": "xyz"}, ["abc", "xyz", "replay rebuild"]),
     ],
 )
 async def test_a_store_of_another_log_or_fold_is_refused(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from rebuilds import blemished, commanded, store_of
 from serving import fill, settings_of
@@ -168,3 +170,35 @@ async def test_interrupted(settings: Settings, step: str) -> None:
     assert ("is the live store now" in told) == (there == ["live", "former"])
     assert await held(settings) == before
     await done_again(settings, before)
+
+
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+async def test_a_full_disk(settings: Settings) -> None:
+    """A shadow that finds no room ends with 3 and says so; the live store is untouched, and with room it is gone on with."""
+    before = await served(settings, 3_000)
+    code, _, told = await commanded(settings, *SWITCH, largest_file=300_000)
+    assert code == 3
+    assert "rebuild-" in told
+    assert (await roles(settings), await held(settings)) == (["live", "shadow"], before)
+    await done_again(settings, before)
+
+
+@pytest.mark.parametrize(("when", "code"), [("after", -signal.SIGKILL), ("interrupted", 130)])
+async def test_its_processes_end_with_it(settings: Settings, when: str, code: int) -> None:
+    """Killed or interrupted, a rebuild of several processes leaves none of them behind."""
+    await served(settings, 3_000)
+    words = ("replay", "rebuild", "--json", "--processes", "3")
+    assert (await commanded(settings, *words, dying=("runfold.cli.pace:_Lines.__call__", when)))[0] == code
+    async with asyncio.timeout(20):
+        while _left(settings):  # noqa: ASYNC110 - other people's children tell nobody that they end
+            await asyncio.sleep(0.05)
+
+
+def _left(settings: Settings) -> list[int]:
+    """Processes that are at work on these settings."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get("RUNFOLD_DATA") == str(settings.data):
+                found.append(process.pid)
+    return found

@@ -11,6 +11,7 @@ import importlib
 import inspect
 import json
 import os
+import resource
 import signal
 import sys
 from collections.abc import Iterator
@@ -65,9 +66,14 @@ def _message(event: Event) -> Message:
 
 
 class Command:
-    """``runfold`` in a process of its own, on the places of some settings; ``dying`` as this file's own paragraph says."""
+    """``runfold`` in a process of its own, on the places of some settings; ``dying`` as this file's own paragraph says.
 
-    def __init__(self, settings: Settings, *words: str, dying: tuple[str, str] | None = None) -> None:
+    ``largest_file`` is in bytes.
+    """
+
+    def __init__(
+        self, settings: Settings, *words: str, dying: tuple[str, str] | None = None, largest_file: int | None = None
+    ) -> None:
         places = ("--log", settings.log, "--store", settings.store)
         begin = ("-m", "runfold") if dying is None else (__file__, *dying)
         self._words = (sys.executable, *begin, *words, *places)
@@ -75,6 +81,7 @@ class Command:
             **{name: value for name, value in os.environ.items() if not name.startswith("RUNFOLD_")},
             "RUNFOLD_DATA": str(settings.data),
         }
+        self._largest_file = largest_file
         self.process: Any = None
         self.progress: list[dict[str, Any]] = []
         self.told = ""
@@ -82,8 +89,18 @@ class Command:
     async def start(self) -> None:
         pipe = asyncio.subprocess.PIPE
         self.process = await asyncio.create_subprocess_exec(
-            *self._words, env=self._environment, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe
+            *self._words,
+            env=self._environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=pipe,
+            stderr=pipe,
+            preexec_fn=self._limit,
         )
+
+    def _limit(self) -> None:
+        """No file may become larger, as on a disk that has no room."""
+        if self._largest_file is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self._largest_file, resource.RLIM_INFINITY))
 
     async def next_progress(self) -> dict[str, Any] | None:
         """The next line of progress, None at the end."""
@@ -106,9 +123,9 @@ class Command:
             self.process.send_signal(how)
 
 
-async def commanded(settings: Settings, *words: str, dying: tuple[str, str] | None = None) -> tuple[int, Any, str]:
-    """Exit code, the object on stdout and what was told on stderr of one command."""
-    command = Command(settings, *words, dying=dying)
+async def commanded(settings: Settings, *words: str, **given: Any) -> tuple[int, Any, str]:
+    """Exit code, the object on stdout and what was told on stderr of one command; ``given`` as :class:`Command` takes it."""
+    command = Command(settings, *words, **given)
     await command.start()
     try:
         async with asyncio.timeout(120):

@@ -10,7 +10,7 @@ from msgspec.structs import asdict
 from runfold.cli.printing import print_json, print_line, print_table
 from runfold.cli.text import counted
 from runfold.fold.rules import FOLD_VERSION, Rules
-from runfold.replay.comparison import Comparison, RowDifference
+from runfold.replay.comparison import Comparison, RowDifference, compare_run
 from runfold.replay.rebuild import Building
 from runfold.store.shadows import Shadows
 
@@ -21,6 +21,7 @@ _SHOWN = 5
 class Outcome(Struct, kw_only=True):
     """``comparison`` is None where the rebuild was cut, or the log begins too late to compare.
 
+    ``run`` has the differences of the one run that was ordered, None where it was not one.
     ``fold`` maps what changed of the fold, its version or the hash of its settings, to [in the live store, now].
     """
 
@@ -29,6 +30,7 @@ class Outcome(Struct, kw_only=True):
     positions: dict[int, int]
     records: int
     comparison: Comparison | None
+    run: list[RowDifference] | None
     unverifiable: int
     fold: dict[str, tuple[Any, Any]]
     switched: bool = False
@@ -36,7 +38,14 @@ class Outcome(Struct, kw_only=True):
     @property
     def good(self) -> bool:
         """Whether all that was to be compared is the same."""
-        return not self.unverifiable and (self.comparison is None or self.comparison.identical)
+        return not self.unverifiable and self.identical is not False
+
+    @property
+    def identical(self) -> bool | None:
+        """Whether what was compared is the same, None where nothing was."""
+        if self.run is not None:
+            return not self.run
+        return None if self.comparison is None else self.comparison.identical
 
     @property
     def differing(self) -> str:
@@ -50,8 +59,10 @@ async def build(building: Building, shadows: Shadows, rules: Rules) -> Outcome:
     """Fold all that was ordered, complete the store, and compare it where it can be compared."""
     await building.follow()
     await shadows.complete(building.name)
-    comparison, unverifiable = None, 0
-    if building.lost:
+    comparison, run, unverifiable = None, None, 0
+    if building.scope.run_id is not None:
+        run = await compare_run(building.live, building.shadow.store, building.scope.run_id)
+    elif building.lost:
         unverifiable = await building.unverifiable()
     elif not building.scope.cut:
         comparison = await building.compare()
@@ -66,6 +77,7 @@ async def build(building: Building, shadows: Shadows, rules: Rules) -> Outcome:
         positions=building.shadow.positions,
         records=building.shadow.done,
         comparison=comparison,
+        run=run,
         unverifiable=unverifiable,
         fold={name: (live, now) for name, (live, now) in changed.items() if live not in (None, now)},
     )
@@ -74,8 +86,7 @@ async def build(building: Building, shadows: Shadows, rules: Rules) -> Outcome:
 def show_outcome(outcome: Outcome, *, json: bool) -> None:
     """All of it as one JSON object, or what people want to know of it."""
     if json:
-        identical = None if outcome.comparison is None else outcome.comparison.identical
-        print_json({"identical": identical, **asdict(outcome)})
+        print_json({"identical": outcome.identical, **asdict(outcome)})
         return
     for name, (live, now) in outcome.fold.items():
         print_line(f"the fold has changed: {name} {live} in the live store, {now} here")
@@ -84,9 +95,9 @@ def show_outcome(outcome: Outcome, *, json: bool) -> None:
         _show_differences(outcome.comparison)
     if outcome.unverifiable:
         print_line(f"{counted(outcome.unverifiable, 'run')} unverifiable: the log no longer has their first records")
-    state = "cut, not compared" if outcome.scope else "not compared"
-    if outcome.comparison is not None:
-        state = "identical" if outcome.comparison.identical else "different"
+    for difference in outcome.run or ():
+        print_line(_example(difference))
+    state = {None: "not compared", True: "identical", False: "different"}[outcome.identical]
     print_line(f"{outcome.name}: {state}; {counted(outcome.records, 'record')} folded")
 
 

@@ -14,7 +14,7 @@ from runfold.fold.usage import SUMS
 from runfold.replay.take_over import state_of
 from runfold.store.difference import side_by_side
 from runfold.store.digest import StoreDigest, digest, in_chunks
-from runfold.store.port import JOURNAL_COLUMNS, LETTER_COLUMNS, RUN_COLUMNS, USAGE_COLUMNS, Row, StoreSnapshot
+from runfold.store.port import JOURNAL_COLUMNS, LETTER_COLUMNS, RUN_COLUMNS, USAGE_COLUMNS, Row, Store, StoreSnapshot
 from runfold_schemas.codec import UNREADABLE
 
 EXAMPLES: Final = 20
@@ -98,6 +98,20 @@ async def compare(live: StoreSnapshot, rebuilt: StoreSnapshot) -> Comparison:
         totals: dict[str, int] = dict.fromkeys(SUMS, 0)
         await _count(found, _USAGE, _totalled(pairs, totals, _USAGE.width), None)
         found.usage = {name: total for name, total in totals.items() if total}
+    return found
+
+
+async def compare_run(live: Store, rebuilt: Store, run_id: str) -> list[RowDifference]:
+    """Where the rows of one run differ, by partition; empty where they are the same."""
+    sides = [{row.partition: row.body for row in await store.find_run(run_id)} for store in (live, rebuilt)]
+    here, there = sides
+    found = []
+    for which in sorted(here.keys() | there.keys()):
+        told: dict[str, Any] = {"partition": which, "table": _RUN.name, "key": run_id}
+        if which not in here or which not in there:
+            found.append(RowDifference(**told, only="live" if which in here else "rebuilt"))
+        elif here[which] != there[which]:
+            found.append(RowDifference(**told, fields=_inside(here[which], there[which])))
     return found
 
 

@@ -1,4 +1,4 @@
-"""One serving process a store, and one rebuild: lock files beside it that name the pid of their holder.
+"""One serving process a store, and one rebuild: lock files beside it that name the pid of their holder; and taking turns.
 
 The kernel gives the lock back when its holder dies, however it dies; a file that was left behind is therefore no obstacle.
 It is never deleted: whoever waits with the old file open and whoever makes a new one would both hold "the" lock.
@@ -38,6 +38,20 @@ def pid_lock(path: Path, busy: Callable[[str], str]) -> Iterator[None]:
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
         os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def in_turn(path: Path | None) -> Iterator[None]:
+    """Hold a lock file while others wait for it; None: nobody else is there."""
+    if path is None:
+        yield
+        return
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
     finally:
         os.close(descriptor)
 

@@ -26,7 +26,7 @@ from runfold.store.port import (
     StoreIdentity,
     UsageRow,
 )
-from runfold.store.serve_lock import serve_lock
+from runfold.store.serve_lock import in_turn, serve_lock
 from runfold.store.sqlite_connection import MAKE, READ
 from runfold.store.sqlite_events import read_letters
 from runfold.store.sqlite_keys import YOUNG
@@ -40,8 +40,9 @@ from runfold.store.sqlite_stamp import Stamp
 class SqliteStore:
     """See :class:`runfold.store.port.Store`. ``path`` is where the links to the live file begin, which it is at first.
 
-    ``arrived`` may be :data:`runfold.store.sqlite_links.ITSELF`. ``connection`` and ``young`` are for tests: faults, and
-    small key tables.
+    ``arrived`` may be :data:`runfold.store.sqlite_links.ITSELF`. ``turn`` is the lock file of several who fold into one store:
+    SQLite's own way to wait is to ask now and then, which lets one wait for ever. ``connection`` and ``young`` are for
+    tests: faults, and small key tables.
     """
 
     def __init__(
@@ -49,11 +50,13 @@ class SqliteStore:
         path: Path | str,
         *,
         arrived: int = 0,
+        turn: Path | None = None,
         connection: type[sqlite3.Connection] = sqlite3.Connection,
         young: int = YOUNG,
     ) -> None:
         self.path = Path(path)
         self._place = place_of(self.path)._replace(arrived=arrived)
+        self._turn = turn
         self._factory = connection
         self._stamp = Stamp(young=young)
         self._bind: Callable[[sqlite3.Connection], int] | None = None
@@ -149,7 +152,13 @@ class SqliteStore:
         return await self._lane("load").read(sqlite_reads.load, partition, run_ids)
 
     async def apply(self, changes: Changes, leases: Mapping[int, Lease]) -> dict[tuple[int, str], int]:
-        return await self._lane("write").run(sqlite_writes.apply, changes, leases=leases, stamp=self._bound())
+        return await self._lane("write").run(self._apply, changes, leases, self._bound())
+
+    def _apply(
+        self, db: sqlite3.Connection, changes: Changes, leases: Mapping[int, Lease], stamp: Stamp
+    ) -> sqlite_writes.Handles:
+        with in_turn(self._turn):
+            return sqlite_writes.apply(db, changes, leases=leases, stamp=stamp)
 
     async def write_through_door(self, change: DoorChange) -> None:
         await self._lane("write").run(sqlite_writes.write_through_door, change, stamp=self._bound())

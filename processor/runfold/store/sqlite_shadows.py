@@ -8,6 +8,7 @@ may still have open.
 from __future__ import annotations
 
 import asyncio
+import glob
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -54,7 +55,8 @@ class SqliteShadows:
         return await asyncio.to_thread(self._make, scope)
 
     def opened(self, name: str) -> Store:
-        return SqliteStore(self._beside(name), arrived=ITSELF)
+        turn = self._beside(f"{self._root.path.name}.rebuild.turn")
+        return SqliteStore(self._beside(name), arrived=ITSELF, turn=turn)
 
     async def complete(self, name: str) -> None:
         await asyncio.to_thread(self._complete, name)
@@ -97,7 +99,8 @@ class SqliteShadows:
         return sorted(filter(None, found), key=lambda each: each.role != LIVE)
 
     def _files(self) -> Iterator[Path]:
-        for path in self._root.path.parent.glob(f"{self._root.path.name}{_MIDDLE}*"):
+        name = glob.escape(f"{self._root.path.name}{_MIDDLE}")
+        for path in self._root.path.parent.glob(f"{name}*"):
             if not path.name.endswith(_BESIDES[1:]):
                 yield path
 

@@ -6,6 +6,7 @@ from contextlib import closing
 
 import pytest
 
+from runfold.fold.state import decode_state, encode_state
 from runfold_schemas import RunCompleted, RunCreated, RunInProgress, Usage
 
 AT = 1_760_000_000_000
@@ -166,9 +167,28 @@ def test_a_part_is_not_switched(cli, bound):
 
 def test_a_part_is_built_and_not_compared(cli):
     """With bounds there is nothing to compare it with."""
+    answer = cli("replay", "rebuild", "--until", "0:1,1:1,2:1,3:1", "--json")
+    assert answer.code == 0
+    assert (answer.lines[0]["identical"], answer.lines[0]["scope"]) == (None, "--until 0:1,1:1,2:1,3:1")
+
+
+def test_one_run_is_compared_with_its_row(cli):
+    """A run that is right is identical, whatever else is in the store."""
     answer = cli("replay", "rebuild", "--run", "a", "--json")
     assert answer.code == 0
-    assert (answer.lines[0]["identical"], answer.lines[0]["scope"]) == (None, "--run a")
+    assert (answer.lines[0]["identical"], answer.lines[0]["records"]) == (True, 3)
+
+
+def test_one_run_that_is_wrong_is_told_by_field(cli, data):
+    """Exit code 1, and what the log says of it."""
+    with closing(sqlite3.connect(data / "runfold.db")) as db, db:
+        (body,) = db.execute("select body from run where run_id = 'a'").fetchone()
+        state = decode_state(body)
+        state.thread_id = "another"
+        db.execute("update run set body = ? where run_id = 'a'", (encode_state(state),))
+    answer = cli("replay", "rebuild", "--run", "a")
+    assert answer.code == 1
+    assert "thread_id 'another' -> 't'" in answer.out
 
 
 @pytest.mark.parametrize("bound", ["yesterday", "0", "0:x", "1:2,"])
@@ -200,3 +220,32 @@ def test_where_there_is_no_store_nothing_is_made(cli, data):
     assert answer.code == 3
     assert "runfold serve" in answer.err
     assert not list(data.glob("runfold.db.rebuild-*"))
+
+
+def test_a_log_that_begins_late_is_told(cli, data):
+    """What the log no longer has is counted as unverifiable: exit code 1, and no switch."""
+    with closing(sqlite3.connect(data / "runfold.log.db")) as db, db:
+        for which in range(4):
+            db.execute(f"delete from partition_{which} where offset = 0")
+    answer = cli("replay", "rebuild")
+    assert answer.code == 1
+    assert "unverifiable: the log no longer has their first records" in answer.out
+    answer = cli("replay", "rebuild", "--switch", "--accept", "--yes")
+    assert answer.code == 2
+    assert "unverifiable" in answer.err
+    assert standing(cli).keys() == {"live", "shadow"}
+
+
+def test_a_changed_fold_is_shown_before_it_is_switched_to(cli, monkeypatch):
+    """Other settings: that they changed, how many runs differ in what; then --accept, and the old settings are refused."""
+    monkeypatch.setenv("RUNFOLD_PROJECT_KEY", "team")
+    monkeypatch.setenv("RUNFOLD_MOST_EVENTS", "9000")
+    answer = cli("replay", "rebuild", "--switch", "--accept", "--yes")
+    assert answer.code == 0
+    assert "the fold has changed: settings" in answer.out
+    monkeypatch.delenv("RUNFOLD_PROJECT_KEY")
+    monkeypatch.delenv("RUNFOLD_MOST_EVENTS")
+    answer = cli("serve", "--until-end")
+    assert answer.code == 2
+    assert "replay rebuild" in answer.err
+    assert cli("replay", "rebuild", "--back", "--yes").code == 0
