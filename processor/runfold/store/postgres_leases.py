@@ -23,6 +23,7 @@ from runfold.store.port import Lease, Note, PartitionStatus, StalePosition, Stor
 from runfold.store.postgres_connection import NOW, Session
 from runfold.store.postgres_rows import stored_text, told_text
 from runfold.store.postgres_schema import lock_schema
+from runfold.store.rows import lease_of
 
 CLAIM_LOCK_SECONDS: Final = 1.0
 TAKEOVER_SECONDS: Final = 5.0
@@ -97,18 +98,6 @@ async def _claim(session: Session, owner: str, wanted: list[int], *, lease_ms: i
     statement = _CLAIM.format(waiting=waiting)
     rows = await session.connection.fetch(statement, wanted, owner, lease_ms, not session.database.pooled)
     return Claimed({row[0]: lease_of(row) for row in rows}, await session.connection.fetchval(_SWITCHED))
-
-
-def lease_of(row: Record) -> Lease:
-    partition, position, epoch, first, last, last_hash = row
-    return Lease(
-        partition=partition,
-        position=position,
-        epoch=epoch,
-        first_offset=first,
-        last_offset=last,
-        last_hash=last_hash,
-    )
 
 
 async def renew(session: Session, owner: str, leases: Mapping[int, Lease], *, lease_ms: int) -> set[int]:

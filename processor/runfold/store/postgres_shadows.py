@@ -20,6 +20,7 @@ from runfold.store.postgres import PostgresStore
 from runfold.store.postgres_connection import BUILDER, NOW, VIEWER, WRITER, Lane, Session, Settings, connect
 from runfold.store.postgres_schema import check_readable, drop_late_indexes, lock_schema, make_late_indexes, migrate
 from runfold.store.postgres_url import parse_url
+from runfold.store.rows import lease_of
 from runfold.store.shadows import FORMER, LEFT, LIVE, SHADOW, Standing
 
 T = TypeVar("T")
@@ -97,7 +98,7 @@ class PostgresShadows:
         async def held(session: Session) -> dict[int, Lease]:
             async with session.writing():
                 rows = await session.connection.fetch(_HOLD, owner, round(lease * 1000))
-            return {row[0]: postgres_leases.lease_of(row) for row in rows}
+            return {row[0]: lease_of(row) for row in rows}
 
         return await self._on(None, WRITER, held)
 

@@ -19,6 +19,7 @@ from typing import Final
 
 from runfold.store import sqlite_leases
 from runfold.store.port import Lease, StalePosition, Store, StoreError, StoreRefused, StoreUnreachable
+from runfold.store.rows import lease_of
 from runfold.store.serve_lock import pid_lock
 from runfold.store.shadows import FORMER, LEFT, LIVE, SHADOW, Standing
 from runfold.store.sqlite import SqliteStore
@@ -137,7 +138,7 @@ class SqliteShadows:
 
     def _hold(self, owner: str, lease_ms: int) -> dict[int, Lease]:
         with self._live() as (db, _), live_transaction(db):
-            return {row[0]: _lease(row) for row in db.execute(_HOLD, (owner, lease_ms)).fetchall()}
+            return {row[0]: lease_of(row) for row in db.execute(_HOLD, (owner, lease_ms)).fetchall()}
 
     def _release(self, owner: str, held: Mapping[int, Lease]) -> None:
         with self._live() as (db, _):
@@ -198,18 +199,6 @@ class SqliteShadows:
                         db.execute(f"drop table {table}")
             db.execute("vacuum")
             db.execute("pragma wal_checkpoint(truncate)")
-
-
-def _lease(row: tuple[int, int, int, int, int | None, bytes | None]) -> Lease:
-    partition, position, epoch, first, last, last_hash = row
-    return Lease(
-        partition=partition,
-        position=position,
-        epoch=epoch,
-        first_offset=first,
-        last_offset=last,
-        last_hash=last_hash,
-    )
 
 
 def _make_ready(db: sqlite3.Connection, held: Mapping[int, Lease], *, former: str) -> None:
