@@ -34,7 +34,7 @@ Spread = Callable[["Building", Mapping[int, int]], Awaitable[None]]
 
 
 class Building(Struct, kw_only=True):
-    """A rebuild under way. ``lost`` has the begin of each partition whose first records the log no longer has.
+    """A rebuild under way. ``lost`` has the begin of each partition whose first records the log no longer had.
 
     ``patience``: seconds without any progress after which it fails. ``spread`` folds large distances, if there is one.
     """
@@ -121,8 +121,10 @@ class Building(Struct, kw_only=True):
             return
         firsts = {each.partition: each.first_offset for each in await self.live.partitions() if each.partition in new}
         held = await self.source.ranges(sorted(new))
-        self.lost |= {which: held[which].begin for which in new if held[which].begin > firsts[which]}
         await self.shadow.begin({which: max(firsts[which], held[which].begin) for which in new})
+        # By what the shadow has, not by what the log still has: retention may follow on its heels.
+        begun = {each.partition: each.first_offset for each in await self.shadow.store.partitions()}
+        self.lost |= {which: begun[which] for which in new if begun[which] > firsts[which]}
 
     async def _spread(self, spread: Spread, ends: Mapping[int, int]) -> None:
         before = dict(self.shadow.positions)

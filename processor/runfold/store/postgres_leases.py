@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from asyncpg import LockNotAvailableError, Record
+from asyncpg import LockNotAvailableError
 from msgspec.structs import replace
 
 from runfold.store.identity import check_owner

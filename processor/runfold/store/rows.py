@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from msgspec import msgpack
@@ -24,7 +24,7 @@ def decode_headers(encoded: bytes | None) -> Sequence[tuple[str, bytes]]:
     return () if encoded is None else _decode(encoded)
 
 
-def lease_of(row: Sequence[Any]) -> Lease:
+def lease_of(row: Iterable[Any]) -> Lease:
     """A lease of the columns partition, next, epoch, first_offset, last_offset and last_hash."""
     return Lease(**dict(zip(_LEASE, row, strict=True)))
 

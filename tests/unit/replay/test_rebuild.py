@@ -201,6 +201,14 @@ async def test_a_log_that_begins_late_is_no_source_to_switch_to(served):
     assert await roles(served) == ["live", "shadow"]
 
 
+async def test_retention_behind_the_shadow_does_no_harm(served):
+    """What the shadow has folded the log need not have any more: it is gone on with, and switched to."""
+    before = await rebuilt(served)
+    served.cut_log("delete from partition_0 where offset < 4")
+    await switched(served)
+    assert await served.digest() == before.live
+
+
 async def test_a_difference_is_told_by_run_and_field(served):
     """A changed fold shows how many runs differ, in what, and by how much usage moves."""
     before = served.rules
