@@ -22,7 +22,9 @@ from runfold.log.sync_publisher import SyncPublisher
 from runfold.log.whole import WholeLog
 from runfold.store.memory import MemoryStore
 from runfold.store.port import Store, StoreUnreachable
+from runfold.store.shadows import Shadows
 from runfold.store.sqlite import SqliteStore
+from runfold.store.sqlite_shadows import SqliteShadows
 
 if TYPE_CHECKING:
     from runfold.log.archive import ArchiveSource
@@ -207,6 +209,31 @@ def open_store(settings: Settings, *, make_folder: bool = False) -> Store:
     if make_folder and scheme == "sqlite":
         _make_folder_of(path_of("RUNFOLD_STORE", settings.store))
     return STORES["postgresql" if scheme == "postgres" else scheme](settings.store)
+
+
+def _sqlite_shadows(url: str) -> Shadows:
+    return SqliteShadows(path_of("RUNFOLD_STORE", url))
+
+
+def _postgres_shadows(url: str) -> Shadows:
+    with _installed("RUNFOLD_STORE: PostgreSQL", "postgres"):
+        from runfold.store.postgres_shadows import PostgresShadows  # noqa: PLC0415 - its driver is an extra
+    return PostgresShadows(url)
+
+
+SHADOWS: dict[str, Callable[[str], Shadows]] = {"sqlite": _sqlite_shadows, "postgresql": _postgres_shadows}
+"""What keeps stores beside the live one of a URL, by its scheme."""
+
+
+def open_shadows(settings: Settings) -> Shadows:
+    """The stores beside that of RUNFOLD_STORE, for a rebuild."""
+    scheme = settings.store.partition("://")[0]
+    return SHADOWS["postgresql" if scheme == "postgres" else scheme](settings.store)
+
+
+def open_beside(settings: Settings, name: str) -> Store:
+    """A store beside that of RUNFOLD_STORE, by its name; not opened yet."""
+    return open_shadows(settings).opened(name)
 
 
 def _make_folder_of(path: Path) -> None:

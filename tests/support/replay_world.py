@@ -23,8 +23,9 @@ from runfold.log.port import Message
 from runfold.log.sqlite import SqliteSink, SqliteSource
 from runfold.store.digest import StoreDigest, digest
 from runfold.store.notes import set_aside_of
-from runfold.store.port import Lease
+from runfold.store.port import Lease, Store
 from runfold.store.sqlite import SqliteStore
+from runfold.wiring import SHADOWS, STORES
 from runfold_schemas import Event, RunCompleted, RunCreated, RunInProgress, RunUsageCorrected, encode
 from runfold_schemas.codec import Codec, decode_lean
 from runfold_schemas.lean import LEAN_EVENT_TYPES
@@ -35,22 +36,30 @@ OLD_CODE = Codec(tuple(kind for kind in LEAN_EVENT_TYPES if kind is not RunCompl
 
 
 class World:
-    """``log`` and ``store`` are files in ``folder``; ``source`` reads the log, ``store`` is open for writing."""
+    """``log`` and ``store`` are files in ``folder``; ``source`` reads the log, ``store`` is open for writing.
 
-    def __init__(self, folder: Path, *, partitions: int = 2, rules: Rules = DEFAULT_RULES) -> None:
+    ``store_url`` puts the store elsewhere; ``shadows`` are the stores beside it.
+    """
+
+    def __init__(
+        self, folder: Path, *, partitions: int = 2, rules: Rules = DEFAULT_RULES, store_url: str | None = None
+    ) -> None:
         self.folder, self.rules, self.partitions = folder, rules, partitions
         self.log, self.kept = folder / "log.db", folder / "store.db"
         self.workspace = folder / "work"
         self.workspace.mkdir()
         self.sink = SqliteSink(self.log, partitions=partitions, clock=lambda: NOW)
         self.source = SqliteSource(self.log)
-        self.store = SqliteStore(self.kept)
+        self.store_url = store_url or f"sqlite:///{self.kept}"
+        scheme = self.store_url.partition("://")[0]
+        self.store: Any = STORES[scheme](self.store_url)
+        self.shadows = SHADOWS[scheme](self.store_url)
         self.leases: dict[int, Lease] = {}
 
     async def publish(self, *told: Event | Message) -> None:
         await self.sink.append([_message(each) for each in told])
 
-    async def bind(self, store: SqliteStore) -> None:
+    async def bind(self, store: Store) -> None:
         log = await self.source.identity()
         await store.bind(
             cluster_id=log.cluster_id,
@@ -65,7 +74,7 @@ class World:
         """Fold everything new into the store, ``most`` records of a partition at a time."""
         await self.serve_into(self.store, decode=decode, most=most)
 
-    async def serve_into(self, store: SqliteStore, *, decode: Decode = decode_lean, most: int = 1_000) -> None:
+    async def serve_into(self, store: Store, *, decode: Decode = decode_lean, most: int = 1_000) -> None:
         await self.bind(store)
         ranges = await self.source.ranges(range(self.partitions))
         self.leases = await store.claim("worker", {which: held.begin for which, held in ranges.items()}, lease=60)
@@ -76,7 +85,7 @@ class World:
             for start in range(0, len(records), most):
                 await self._commit(store, fold, records[start : start + most])
 
-    async def _commit(self, store: SqliteStore, fold: PartitionFold, records: Sequence[Record]) -> None:
+    async def _commit(self, store: Store, fold: PartitionFold, records: Sequence[Record]) -> None:
         changes, following = Changes(), records[-1].offset + 1
         rows = await store.load(fold.partition, fold.absent(records))
         fold.take_in((row.run_id, row.handle, row.body) for row in rows.values())
@@ -86,7 +95,7 @@ class World:
     async def read(self, partition: int, *, begin: int = 0) -> list[Record]:
         return [record async for records in self.source.read(partition, begin=begin, end=2**60) for record in records]
 
-    async def digest(self, store: SqliteStore | None = None) -> StoreDigest:
+    async def digest(self, store: Store | None = None) -> StoreDigest:
         snapshot = await (store or self.store).snapshot()
         try:
             return await digest(snapshot)

@@ -111,6 +111,7 @@ def _meanings() -> list[tuple[type[BaseException], int]]:
     from runfold.demo.run_demo import DemoFailed  # noqa: PLC0415
     from runfold.log.checking import InvalidEvent  # noqa: PLC0415
     from runfold.log.port import LogError, LogMissing, LogUnreachable, RangeLost  # noqa: PLC0415
+    from runfold.replay.patient import Stalled  # noqa: PLC0415
     from runfold.service.serve import DrainExceeded  # noqa: PLC0415
     from runfold.store.port import StalePosition, StoreBusy, StoreError, StoreRefused  # noqa: PLC0415
 
@@ -131,6 +132,7 @@ def _meanings() -> list[tuple[type[BaseException], int]]:
         (LogMissing, UNREACHABLE),
         (LogUnreachable, UNREACHABLE),
         (RangeLost, UNREACHABLE),
+        (Stalled, UNREACHABLE),
         (LogError, WRONG_USE),
         (OSError, UNREACHABLE),  # a folder that cannot be made, an answer that the disk has no room for
     ]

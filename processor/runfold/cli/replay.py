@@ -1,4 +1,4 @@
-"""``runfold replay``: what happened to a run, and whether the store is what the log says. Read-only on both."""
+"""``runfold replay``: what happened to a run, and whether the store is what the log says. Read-only on the log."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from runfold.cli.exits import DONE, NO, NoError
 from runfold.cli.opening import reading_store, reading_whole_log
 from runfold.cli.options import HERE, AsJson, AsOneObject, Places
 from runfold.cli.printing import print_json, print_line, print_table, progress, shown_time
+from runfold.cli.rebuild import rebuild
 from runfold.cli.restore import restore
 from runfold.cli.retrying import usage_moves
 from runfold.cli.text import counted
@@ -29,11 +30,11 @@ from runfold.replay.verify import Verification
 
 app = App(
     name="replay",
-    help="A run's history, how things stood at another time, the proof that the store is right, the log kept for good.",
+    help="A run's history, how things stood, the proof that the store is right, building it anew, the log kept for good.",
     default_parameter=Parameter(negative=()),
 )
 app.command(as_of.app)
-
+app.command(rebuild)
 app.command(archive)
 app.command(restore)
 

@@ -17,7 +17,7 @@ from runfold.fold.rules import COMPATIBLE, FOLD_VERSION, Rules
 from runfold.fold.state import RunState, decode_state
 from runfold.log.port import LogSource
 from runfold.store.identity import check_owner
-from runfold.store.port import REBUILD, Store, StoredRun, StoreIdentity, StoreRefused
+from runfold.store.port import REBUILD_BESIDE, Store, StoredRun, StoreIdentity, StoreRefused
 from runfold_schemas.codec import UNREADABLE
 
 
@@ -141,7 +141,7 @@ def _state_of(row: StoredRun) -> RunState:
     except UNREADABLE as error:
         raise RefoldRefused(
             f"the row of run {row.run_id} in partition {row.partition} is damaged ({error}): what it had added to usage "
-            f"cannot be told any more; {REBUILD}"
+            f"cannot be told any more; {REBUILD_BESIDE}"
         ) from error
     return state
 

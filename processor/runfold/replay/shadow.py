@@ -25,14 +25,16 @@ BATCH_RECORDS: Final = 20_000
 _BATCH_BYTES: Final = 32_000_000
 _IN_HAND: Final = 2
 _OWNER: Final = "shadow"
-_LEASE: Final = 7 * 86_400.0
+_LEASE: Final = 60.0
 
 
 class Shadow:
-    """Folds ``source`` into ``store``, which is fresh, open, bound and its own. ``positions`` says how far it has come.
+    """Folds ``source`` into ``store``, which is open, bound and its own. ``positions`` says how far it has come.
 
-    ``set_aside`` holds per partition the offsets that people set aside. ``last_offsets`` are those of the last records.
-    ``done`` counts the offsets that were folded. ``compiled``: let the fold take its compiled short cut.
+    ``set_aside`` holds per partition the offsets that people set aside; of ``key``, if given, alone the records are folded.
+    ``last_offsets`` are those of the last records. ``done`` counts the offsets that were folded, and ``moved`` changes with
+    whatever moves on, here or where somebody else says so. ``compiled``: let the fold take its compiled short cut. Others may
+    fold other partitions into the same store, in other processes; whoever claims a partition later takes it from who had it.
     """
 
     def __init__(
@@ -43,25 +45,38 @@ class Shadow:
         rules: Rules,
         decode: Decode,
         set_aside: Mapping[int, Mapping[int, str]],
+        key: bytes | None = None,
         progress: Progress | None = None,
         compiled: bool = True,
     ) -> None:
         self.store = store
         self.positions: dict[int, int] = {}
         self.last_offsets: dict[int, int] = {}
+        self._last_hashes: dict[int, bytes] = {}
         self._source, self._rules, self._decode, self._set_aside = source, rules, decode, set_aside
+        self._key = key
         self._leases: dict[int, Lease] = {}
         self._progress, self._compiled = progress, compiled
-        self.done = self._total = 0
+        self.done = self._total = self.moved = 0
 
     async def begin(self, starts: Mapping[int, int]) -> None:
-        """Begin these partitions where they are said to start; those that were begun before stay where they are."""
+        """Begin these partitions where they are said to start; those that were begun before go on where they stand."""
         self.positions = {**starts, **self.positions}
         await self.claim()
 
     async def claim(self) -> None:
-        """Take all partitions (again, after a write through the store's door)."""
+        """Take all partitions (again, after somebody else has written), and go on from where the store stands."""
         self._leases = await self.store.claim(_OWNER, self.positions, lease=_LEASE)
+        for partition, lease in self._leases.items():
+            self.positions[partition] = lease.position
+            if lease.last_offset is not None and lease.last_hash is not None:
+                self.last_offsets[partition], self._last_hashes[partition] = lease.last_offset, lease.last_hash
+
+    async def release(self) -> None:
+        """Let go of all partitions."""
+        leases, self._leases = self._leases, {}
+        if leases:  # else the store may be another's by now
+            await self.store.release(_OWNER, leases)
 
     async def advance(self, ends: Mapping[int, int]) -> None:
         """Fold every record below the given ends. Raises what the log and the store raise."""
@@ -80,7 +95,7 @@ class Shadow:
         of_events = {letter.partition for letter in changes.letters} | {entry.partition for entry in changes.journal}
         for partition in of_rows | of_events:
             at = self.positions[partition]
-            changes.positions[partition] = PositionChange(at, at, at - 1, b"")
+            changes.positions[partition] = self._move(partition, at)
         await self.store.apply(changes, self._leases)
 
     async def _advance_one(self, partition: int, end: int, in_hand: asyncio.Semaphore) -> None:
@@ -92,12 +107,17 @@ class Shadow:
                 set_aside=self._set_aside.get(partition),
                 compiled=self._compiled,
             )
-            async for records in _batches(self._source, partition, begin=self.positions[partition], end=end):
+            read = self._source.read(partition, begin=self.positions[partition], end=end, key=self._key)
+            async for records in _batches(read):
                 await self._fold(fold, records)
         if self.positions[partition] < end:  # no record there that a reader is given
-            move = PositionChange(self.positions[partition], end, end - 1, b"")
-            await self.store.apply(Changes(positions={partition: move}), self._leases)
+            await self.store.apply(Changes(positions={partition: self._move(partition, end)}), self._leases)
             self._reached(partition, end)
+
+    def _move(self, partition: int, to: int) -> PositionChange:
+        """A move over what is no record: the last one that was stays what the log is asked for when the store is served."""
+        at = self.positions[partition]
+        return PositionChange(at, to, self.last_offsets.get(partition, to - 1), self._last_hashes.get(partition, b""))
 
     async def _fold(self, fold: PartitionFold, records: list[Record]) -> None:
         partition, changes = fold.partition, Changes()
@@ -108,21 +128,23 @@ class Shadow:
         last = records[-1].offset
         fold.fold(records, next_position=last + 1, expected=self.positions[partition], changes=changes)
         fold.settle(await self.store.apply(changes, self._leases))
-        self.last_offsets[partition] = last
+        moved = changes.positions[partition]
+        self.last_offsets[partition], self._last_hashes[partition] = last, moved.last_hash
         self._reached(partition, last + 1)
 
     def _reached(self, partition: int, position: int) -> None:
+        self.moved += 1
         self.done += position - self.positions[partition]
         self.positions[partition] = position
         if self._progress is not None:
             self._progress(self.done, self._total)
 
 
-async def _batches(source: LogSource, partition: int, *, begin: int, end: int) -> AsyncIterator[list[Record]]:
+async def _batches(read: AsyncIterator[list[Record]]) -> AsyncIterator[list[Record]]:
     """Records of one partition in lists of a batch's size."""
     batch: list[Record] = []
     size = 0
-    async for records in source.read(partition, begin=begin, end=end):
+    async for records in read:
         batch += records
         size += sum(len(record.value or b"") for record in records)
         if len(batch) >= BATCH_RECORDS or size >= _BATCH_BYTES:

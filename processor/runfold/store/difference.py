@@ -52,7 +52,7 @@ async def first_usage_difference(left: StoreSnapshot, right: StoreSnapshot) -> D
 
 async def _first(table: str, columns: Sequence[str], *, left: Iterator[Row], right: Iterator[Row]) -> Difference | None:
     width = _KEY_WIDTH[table]
-    async with aclosing(in_chunks(_side_by_side(left, right, width))) as chunks:
+    async with aclosing(in_chunks(side_by_side(left, right, width))) as chunks:
         async for chunk in chunks:
             for here, there in chunk:
                 if here != there:
@@ -60,7 +60,7 @@ async def _first(table: str, columns: Sequence[str], *, left: Iterator[Row], rig
     return None
 
 
-def _side_by_side(left: Iterator[Row], right: Iterator[Row], width: int) -> Iterator[tuple[Row | None, Row | None]]:
+def side_by_side(left: Iterator[Row], right: Iterator[Row], width: int) -> Iterator[tuple[Row | None, Row | None]]:
     """Merge two iterators that are ordered by their first ``width`` columns: rows of the same key stand together."""
     here, there = next(left, None), next(right, None)
     while here is not None or there is not None:

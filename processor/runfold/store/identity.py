@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from runfold.store.port import REBUILD, Growth, PartitionsGrown, StoreIdentity, StoreRefused
+from runfold.store.port import REBUILD, REBUILD_BESIDE, Growth, PartitionsGrown, StoreIdentity, StoreRefused
 
 
 def check_owner(store: StoreIdentity, owner: StoreIdentity, *, compatible: Sequence[int]) -> None:
@@ -27,12 +27,12 @@ def check_owner(store: StoreIdentity, owner: StoreIdentity, *, compatible: Seque
         )
     if store.fold_version not in (owner.fold_version, *compatible):
         raise StoreRefused(
-            f"this store was written by fold version {store.fold_version}, this is {owner.fold_version}: {REBUILD}"
+            f"this store was written by fold version {store.fold_version}, this is {owner.fold_version}: {REBUILD_BESIDE}"
         )
     if store.settings_hash != owner.settings_hash:
         raise StoreRefused(
             f"this store was written with other settings of the fold ({store.settings_hash}, now {owner.settings_hash}): "
-            f"restore them, or {REBUILD}"
+            f"restore them, or {REBUILD_BESIDE}"
         )
     if found > known:
         raise PartitionsGrown(

@@ -19,6 +19,8 @@ from runfold.fold.usage import SUMS, BucketKey, Dimensions
 
 REBUILD = "build a new store from the log: name a new file in RUNFOLD_STORE and start `runfold serve`"
 """The remedy where a store cannot be gone on with: the log has everything."""
+REBUILD_BESIDE = "build it anew beside the one that serves: `runfold replay rebuild --switch`"
+"""The remedy where a store can be read, and is to be replaced."""
 
 
 class StoreError(Exception):

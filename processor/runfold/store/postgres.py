@@ -7,8 +7,9 @@ written stands in postgres_writes, what is asked in postgres_reads.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
+from functools import partial
 
 from runfold.fold.changes import Changes, Letter
 from runfold.store import (
@@ -33,7 +34,7 @@ from runfold.store.port import (
     UsageRow,
     WorkerStatus,
 )
-from runfold.store.postgres_connection import READER, WRITER, Lane
+from runfold.store.postgres_connection import READER, WRITER, Lane, Session
 from runfold.store.postgres_pool import Readers
 from runfold.store.postgres_schema import MIGRATIONS, check_readable, migrate
 from runfold.store.postgres_snapshot import PostgresSnapshot
@@ -42,15 +43,18 @@ from runfold.store.postgres_url import parse_url
 
 
 class PostgresStore:
-    """See :class:`runfold.store.port.Store`. ``url`` as in :mod:`runfold.store.postgres_url`.
+    """See :class:`runfold.store.port.Store`. ``url`` as in :mod:`runfold.store.postgres_url`; ``schema`` instead of its own.
 
     ``takeover`` is how many seconds a transaction of an owner whose lease has run out may stand in the way of a claim.
     """
 
-    def __init__(self, url: str, *, takeover: float = postgres_leases.TAKEOVER_SECONDS) -> None:
-        self.database = parse_url(url)
+    def __init__(
+        self, url: str, *, schema: str | None = None, takeover: float = postgres_leases.TAKEOVER_SECONDS
+    ) -> None:
+        self.database = parse_url(url) if schema is None else parse_url(url).beside(schema)
         self._takeover = takeover
         self._stamp = Stamp()
+        self._bind: Callable[[Session], Awaitable[postgres_leases.Bound]] | None = None
         self._writer: Lane | None = None
         self._loader: Lane | None = None
         self._readers: Readers | None = None
@@ -120,15 +124,25 @@ class PostgresStore:
             fold_version=fold_version,
             settings_hash=settings_hash,
         )
-        self._stamp.fold = await self._write().run(
-            lambda session: postgres_leases.bind(session, owner, compatible=compatible)
-        )
+        self._bind = partial(postgres_leases.bind, owner=owner, compatible=compatible)
+        await self._rebind()
+
+    async def _rebind(self) -> None:
+        if self._bind is None:
+            return
+        bound = await self._write().run(self._bind)
+        if bound.switched != self._stamp.switched:
+            self._stamp.forget()
+        self._stamp.fold, self._stamp.switched = bound
 
     async def claim(self, owner: str, partitions: Mapping[int, int], *, lease: float) -> dict[int, Lease]:
         lease_ms, takeover = round(lease * 1000), self._takeover
-        return await self._write().run(
+        claimed = await self._write().run(
             lambda session: postgres_leases.claim(session, owner, partitions, lease_ms=lease_ms, takeover=takeover)
         )
+        if claimed.switched != self._stamp.switched:
+            await self._rebind()
+        return claimed.leases
 
     async def renew(self, owner: str, leases: Mapping[int, Lease], *, lease: float) -> set[int]:
         lease_ms = round(lease * 1000)

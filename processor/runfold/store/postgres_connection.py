@@ -54,6 +54,16 @@ READER: Final[Settings] = {
 VIEWER: Final[Settings] = {"default_transaction_read_only": "on"}
 """For a snapshot, which reads whole tables and takes its time."""
 
+BUILDER: Final[Settings] = {"lock_timeout": f"{LOCK_SECONDS:g}s"}
+"""For making indexes over whole tables, which takes as long."""
+
+STAY: Final = "lock table meta in access share mode"
+"""First in a transaction that reads more than once: the store is not exchanged until it ends, nor was since its view began.
+
+The view of a repeatable read begins with its first query, and this is none: whoever has waited here for a switch sees what
+was switched to. Were the view older, it would see the new store's tables as they were before they were caught up.
+"""
+
 
 class Session:
     """One connection, and the transactions that can be had on it.
@@ -64,7 +74,8 @@ class Session:
     def __init__(self, database: Database, connection: Connection[Record], settings: Settings) -> None:
         self.database, self.connection = database, connection
         self._settings = {"search_path": database.schema, **settings}
-        if connection.get_server_version().major >= _WHOLE_TRANSACTION and settings is not VIEWER:
+        bounded = settings is not VIEWER and settings is not BUILDER
+        if connection.get_server_version().major >= _WHOLE_TRANSACTION and bounded:
             self._settings["transaction_timeout"] = f"{TRANSACTION_SECONDS:g}s"
 
     async def settle(self) -> None:
@@ -81,16 +92,16 @@ class Session:
         return self._transaction("read committed read write", lock_timeout=f"{lock * 1000:.0f}ms")
 
     def reading(self) -> AbstractAsyncContextManager[None]:
-        """Everything read in it is of one committed state."""
-        return self._transaction("repeatable read read only")
+        """Everything read in it is of one committed state, and of one store: see :data:`STAY`."""
+        return self._transaction("repeatable read read only", STAY)
 
     def glancing(self) -> AbstractAsyncContextManager[None]:
         """For one statement that reads: it needs no transaction, except where a pooler would part it from its settings."""
-        return self.reading() if self.database.pooled else nullcontext()
+        return self._transaction("read committed read only") if self.database.pooled else nullcontext()
 
-    def _transaction(self, kind: str, **settings: str) -> AbstractAsyncContextManager[None]:
+    def _transaction(self, kind: str, *first: str, **settings: str) -> AbstractAsyncContextManager[None]:
         local = {**self._settings, **settings} if self.database.pooled else settings
-        return self._all_or_nothing(f"begin isolation level {kind}; {_assigned('set local', local)}")
+        return self._all_or_nothing("; ".join([f"begin isolation level {kind}", _assigned("set local", local), *first]))
 
     @asynccontextmanager
     async def _all_or_nothing(self, begin: str) -> AsyncIterator[None]:

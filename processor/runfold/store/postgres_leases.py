@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from asyncpg import Record
 from msgspec.structs import astuple, replace
 
 from runfold.store.claims import ClaimedRow
 from runfold.store.identity import check_owner
-from runfold.store.port import ClaimHistory, Lease, Note, PartitionStatus, Row, StoreIdentity
+from runfold.store.port import ClaimHistory, Lease, Note, PartitionStatus, Row, StalePosition, StoreIdentity
 from runfold.store.postgres_connection import NOW, Session
 from runfold.store.postgres_events import columns_of
 from runfold.store.postgres_rows import stored_text, told_text
@@ -65,29 +65,45 @@ _END_FROZEN: Final = f"""select distinct pg_terminate_backend(a.pid, 2000) from 
 _TO_BE_HAD: Final = f"""select exists (select from position where partition = any($1::integer[])
     and (owner is null or owner = $2 or lease_until <= {NOW}))"""
 _IDENTITY: Final = """select schema_version, cluster_id, topic, partitions, fold_version, settings_hash,
-    (select n from generation as g where (g.fold_version, g.settings_hash) = (meta.fold_version, meta.settings_hash)) as n
-    from meta"""
+    (select n from generation as g where (g.fold_version, g.settings_hash) = (meta.fold_version, meta.settings_hash)) as n,
+    switched from meta"""
+_SWITCHED: Final = "select switched from meta"
+
+
+class Bound(NamedTuple):
+    """The generation that writes, and of which store's making it is: the number of the switch that made it the live one."""
+
+    fold: int
+    switched: int
+
+
+class Claimed(NamedTuple):
+    """What was claimed, in the store that this switch made the live one."""
+
+    leases: dict[int, Lease]
+    switched: int
 
 
 async def claim(
     session: Session, owner: str, partitions: Mapping[int, int], *, lease_ms: int, takeover: float
-) -> dict[int, Lease]:
+) -> Claimed:
     """As the port says. A row that others keep locked is let be, after whoever froze with it was ended where that was due."""
     wanted = sorted(partitions)
     async with session.writing():
         await session.connection.execute(_BEGIN, wanted, [partitions[which] for which in wanted])
-    leases = await _claim(session, owner, wanted, lease_ms=lease_ms)
-    if missing := [which for which in wanted if which not in leases]:
+    claimed = await _claim(session, owner, wanted, lease_ms=lease_ms)
+    if missing := [which for which in wanted if which not in claimed.leases]:
         async with session.glancing():
             locked = await session.connection.fetchval(_TO_BE_HAD, missing, owner)
         if locked:
             async with session.glancing():
                 await session.connection.fetch(_END_FROZEN, missing, owner, takeover)
-            leases |= await _claim(session, owner, missing, lease_ms=lease_ms)
-    return leases
+            late = await _claim(session, owner, missing, lease_ms=lease_ms)
+            claimed = Claimed(claimed.leases | late.leases, late.switched)
+    return claimed
 
 
-async def _claim(session: Session, owner: str, wanted: list[int], *, lease_ms: int) -> dict[int, Lease]:
+async def _claim(session: Session, owner: str, wanted: list[int], *, lease_ms: int) -> Claimed:
     async with session.writing():
         found = [_told(row) for row in await session.connection.fetch(_FOUND, wanted)]
         leases = {row.partition: row.claimed_by(owner) for row, now in found if row.may_go_to(owner, now=now)}
@@ -95,7 +111,7 @@ async def _claim(session: Session, owner: str, wanted: list[int], *, lease_ms: i
             rows = [(lease.partition, lease.epoch, *astuple(lease.history)) for lease in leases.values()]
             columns = columns_of(list[Row](rows))
             await session.connection.execute(_CLAIM, owner, lease_ms, not session.database.pooled, *columns)
-    return leases
+        return Claimed(leases, await session.connection.fetchval(_SWITCHED))
 
 
 def _told(row: Record) -> tuple[ClaimedRow, int]:
@@ -147,12 +163,12 @@ async def read_own_identity(session: Session) -> StoreIdentity:
     return (await _identity(session))[0]
 
 
-async def bind(session: Session, owner: StoreIdentity, *, compatible: Sequence[int]) -> int:
-    """Check, tie a fresh store to its owner, and return the number of the generation that writes from now on."""
+async def bind(session: Session, owner: StoreIdentity, *, compatible: Sequence[int]) -> Bound:
+    """Check, tie a fresh store to its owner, and return the generation that writes from now on."""
     async with session.glancing():
-        identity, number = await _identity(session)
-    if number is not None and replace(identity, schema_version=owner.schema_version) == owner:
-        return number
+        identity, bound = await _identity(session)
+    if bound is not None and replace(identity, schema_version=owner.schema_version) == owner:
+        return bound
     async with session.writing():
         await lock_schema(session)
         identity, _ = await _identity(session)
@@ -170,15 +186,21 @@ async def bind(session: Session, owner: StoreIdentity, *, compatible: Sequence[i
             owner.fold_version,
             owner.settings_hash,
         )
-        _, number = await _identity(session)
-    assert number is not None
-    return number
+        _, bound = await _identity(session)
+    assert bound is not None
+    return bound
 
 
-async def _identity(session: Session) -> tuple[StoreIdentity, int | None]:
+async def check_switched(session: Session, switched: int) -> None:
+    """Raise StalePosition where another store is the live one now: what is known of keys is not of this one."""
+    if await session.connection.fetchval(_SWITCHED) != switched:
+        raise StalePosition("another store was switched to since this one was bound: nothing was written")
+
+
+async def _identity(session: Session) -> tuple[StoreIdentity, Bound | None]:
     row = await session.connection.fetchrow(_IDENTITY)
     assert row is not None
-    version, cluster_id, topic, partitions, fold_version, settings_hash, number = row
+    version, cluster_id, topic, partitions, fold_version, settings_hash, number, switched = row
     identity = StoreIdentity(
         schema_version=version,
         cluster_id=None if cluster_id is None else told_text(cluster_id),
@@ -187,7 +209,7 @@ async def _identity(session: Session) -> tuple[StoreIdentity, int | None]:
         fold_version=fold_version,
         settings_hash=settings_hash,
     )
-    return identity, number
+    return identity, None if number is None else Bound(number, switched)
 
 
 async def read_partitions(session: Session) -> list[PartitionStatus]:

@@ -96,7 +96,14 @@ _WORKERS = (
     """create table growth (partitions integer primary key, before integer not null, open_runs bigint not null,
         accepted_at bigint not null)""",
 )
-MIGRATIONS: list[tuple[str, ...]] = [_FIRST, _WORKERS]
+_STANDING = (
+    # How this schema came to be the live store: the number of the last switch that made it so, the schema that it took over
+    # from, and what a rebuild was told to fold (null: served from the beginning).
+    f"""alter table meta add column switched bigint not null default 0, add column former {_TEXT}, add column scope {_TEXT}""",
+)
+MIGRATIONS: list[tuple[str, ...]] = [_FIRST, _WORKERS, _STANDING]
+LATE_INDEXES: Final = ("run_by_thread", "run_open", "run_ended", "run_flagged", "letter_by_run", "journal_by_run")
+"""Indexes that no fold asks: a rebuild makes them when all its rows are there."""
 
 _LOCK: Final = "select pg_advisory_xact_lock(hashtextextended('runfold:' || $1, 0))"
 _OURS: Final = """select
@@ -150,6 +157,20 @@ async def migrate(session: Session) -> None:
             await _compress_bodies(session)
         await session.connection.execute("update meta set schema_version = $1", len(MIGRATIONS))
         await _grant(session)
+
+
+async def drop_late_indexes(session: Session) -> None:
+    """For a schema that is filled from nothing, and asked nothing by people until it is full."""
+    for name in LATE_INDEXES:
+        await session.connection.execute(f"drop index {name}")
+
+
+async def make_late_indexes(session: Session) -> None:
+    """Make what :func:`drop_late_indexes` left out; those that are there stay."""
+    for statements in MIGRATIONS:
+        for statement in statements:
+            if statement.startswith("create index"):
+                await session.connection.execute(statement.replace("create index", "create index if not exists", 1))
 
 
 async def check_readable(session: Session) -> None:

@@ -18,7 +18,7 @@ from asyncpg import InterfaceError, PostgresError, Record
 
 from runfold.fold.usage import SUMS
 from runfold.store.port import Row, StoreUnreachable
-from runfold.store.postgres_connection import VIEWER, Session, connect
+from runfold.store.postgres_connection import STAY, VIEWER, Session, connect
 from runfold.store.postgres_errors import translated
 from runfold.store.postgres_reads import DIMENSIONS, USAGE
 from runfold.store.postgres_rows import told_text
@@ -35,7 +35,7 @@ _LETTERS: Final = """select log_offset, timestamp, reason, detail, run_id, key, 
 _JOURNAL: Final = f"""select log_offset, part, run_id, timestamp, minute, {DIMENSIONS}, status, {_SUMS}
     from journal join dimension on dimension.n = journal.dimension where partition = $1 order by log_offset, part"""
 _USAGE: Final = f"select {USAGE} order by minute, {DIMENSIONS}, status"
-_BEGIN: Final = 'begin isolation level repeatable read read only; set local search_path = "{schema}"'
+_BEGIN: Final = f'begin isolation level repeatable read read only; set local search_path = "{{schema}}"; {STAY}'
 
 
 class PostgresSnapshot:

@@ -27,15 +27,23 @@ _encode = msgpack.Encoder().encode
 
 
 class Stamp:
-    """``fold`` is the number of the generation that writes, None until bound."""
+    """``fold`` is the number of the generation that writes, None until bound; ``switched`` of which store's making it is.
+
+    All numbers are one store's own: after a switch, and whenever one may have been, they are forgotten.
+    """
 
     def __init__(self) -> None:
         self.fold: int | None = None
+        self.switched = 0
         self._keys: dict[Dimensions, int] = {}
 
     def key(self, dimensions: Dimensions) -> int:
         """The key of dimensions that were learnt."""
         return self._keys[dimensions]
+
+    def forget(self) -> None:
+        """What was learnt may be of another store."""
+        self._keys = {}
 
     async def learn(self, session: Session, changes: Changes) -> None:
         """Have a key for all dimensions of a batch, giving one to those that are new."""

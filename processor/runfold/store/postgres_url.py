@@ -11,6 +11,7 @@ from typing import Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from runfold.store.port import StoreRefused
 
@@ -33,6 +34,10 @@ class Database(Struct, frozen=True, kw_only=True):
     schema: str = DEFAULT_SCHEMA
     pooled: bool = False
     synchronous_commit: str = "off"
+
+    def beside(self, schema: str) -> Database:
+        """Another schema of the same database."""
+        return replace(self, schema=schema, place=f"{self.place.partition('?')[0]}?{schema=!s}")
 
 
 def parse_url(url: str) -> Database:

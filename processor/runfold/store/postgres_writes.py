@@ -19,6 +19,7 @@ from runfold.fold.usage import SUMS
 from runfold.store.port import DoorChange, Lease, Row, StalePosition
 from runfold.store.postgres_connection import NOW, Session
 from runfold.store.postgres_events import columns_of, write_journal, write_letters
+from runfold.store.postgres_leases import check_switched
 from runfold.store.postgres_rows import RUN_COPY_COLUMNS, copied_runs, key_of, stored_text
 from runfold.store.postgres_stamp import Stamp
 from runfold.store.rows import check_covered
@@ -84,7 +85,11 @@ async def apply(session: Session, changes: Changes, *, leases: Mapping[int, Leas
     await stamp.learn(session, changes)
     new = [(key_of(run.run_id), run) for run in changes.runs if not run.handle]
     prepared = _prepared(changes, new, leases, stamp)
-    await _retried(lambda: _apply(session, prepared, stamp))
+    try:
+        await _retried(lambda: _apply(session, prepared, stamp))
+    except StalePosition:
+        stamp.forget()  # another store may have been switched to
+        raise
     return {(run.partition, run.run_id): key for key, run in new}
 
 
@@ -120,6 +125,7 @@ async def _write_through_door(session: Session, change: DoorChange, stamp: Stamp
     async with session.writing():
         if await execute("update position set epoch = epoch + 1 where partition = $1", change.partition) != "UPDATE 1":
             raise StalePosition(f"partition {change.partition} has no position in this store yet")
+        await check_switched(session, stamp.switched)
         await _check_unchanged(session, change, of_run)
         await execute("delete from letter where run_key = $1 and partition = $2 and run_id = $3", *of_run)
         await execute("delete from journal where run_key = $1 and partition = $2 and run_id = $3", *of_run)

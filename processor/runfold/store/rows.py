@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from msgspec import msgpack
 
 from runfold.fold.changes import Changes, JournalEntry, Letter
+from runfold.store.port import Lease
 
+_LEASE = ("partition", "position", "epoch", "first_offset", "last_offset", "last_hash")
 _encode = msgpack.Encoder().encode
 _decode = msgpack.Decoder(tuple[tuple[str, bytes], ...]).decode
 
@@ -19,6 +22,11 @@ def encode_headers(letter: Letter) -> bytes | None:
 
 def decode_headers(encoded: bytes | None) -> Sequence[tuple[str, bytes]]:
     return () if encoded is None else _decode(encoded)
+
+
+def lease_of(row: Iterable[Any]) -> Lease:
+    """A lease of the columns partition, next, epoch, first_offset, last_offset and last_hash."""
+    return Lease(**dict(zip(_LEASE, row, strict=True)))
 
 
 def numbered(journal: Sequence[JournalEntry]) -> Iterator[tuple[tuple[int, int, int], JournalEntry]]:

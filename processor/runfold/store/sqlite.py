@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from runfold.fold.changes import Changes, Letter
@@ -29,24 +30,40 @@ from runfold.store.port import (
     UsageRow,
     WorkerStatus,
 )
-from runfold.store.serve_lock import serve_lock
-from runfold.store.sqlite_connection import Lane
+from runfold.store.serve_lock import in_turn, serve_lock
+from runfold.store.sqlite_connection import MAKE, READ
 from runfold.store.sqlite_events import read_letters
 from runfold.store.sqlite_keys import YOUNG
+from runfold.store.sqlite_lane import Lane, Reopened
+from runfold.store.sqlite_links import place_of
 from runfold.store.sqlite_schema import MIGRATIONS, check_readable, migrate
 from runfold.store.sqlite_snapshot import SqliteSnapshot
 from runfold.store.sqlite_stamp import Stamp
 
 
 class SqliteStore:
-    """See :class:`runfold.store.port.Store`. ``connection`` and ``young`` are for tests: faults, and small key tables."""
+    """See :class:`runfold.store.port.Store`. ``path`` is where the links to the live file begin, which it is at first.
+
+    ``arrived`` may be :data:`runfold.store.sqlite_links.ITSELF`. ``turn`` is the lock file of several who fold into one store:
+    SQLite's own way to wait is to ask now and then, which lets one wait for ever. ``connection`` and ``young`` are for
+    tests: faults, and small key tables.
+    """
 
     def __init__(
-        self, path: Path | str, *, connection: type[sqlite3.Connection] = sqlite3.Connection, young: int = YOUNG
+        self,
+        path: Path | str,
+        *,
+        arrived: int = 0,
+        turn: Path | None = None,
+        connection: type[sqlite3.Connection] = sqlite3.Connection,
+        young: int = YOUNG,
     ) -> None:
         self.path = Path(path)
+        self._place = place_of(self.path)._replace(arrived=arrived)
+        self._turn = turn
         self._factory = connection
         self._stamp = Stamp(young=young)
+        self._bind: Callable[[sqlite3.Connection], int] | None = None
         self._lanes: dict[str, Lane] = {}
         self._alone = False
 
@@ -62,7 +79,7 @@ class SqliteStore:
     async def open(self, *, write: bool = True) -> None:
         try:
             if write:
-                await self._add_lane("write")
+                await self._add_lane("write", mode=MAKE, reopened=self._rebind)
                 await self._lane("write").run(migrate, self.path)
             if write and self._alone:
                 # Whoever holds the lock is the only owner alive: what a killed one held need not be waited for.
@@ -74,9 +91,16 @@ class SqliteStore:
             await self.close()
             raise
 
-    async def _add_lane(self, name: str) -> None:
-        lane = self._lanes[name] = Lane(self.path, write=name == "write", factory=self._factory)
+    async def _add_lane(self, name: str, *, mode: str = READ, reopened: Reopened = check_readable) -> None:
+        lane = self._lanes[name] = Lane(self._place, mode=mode, factory=self._factory, reopened=reopened)
         await lane.open()
+
+    def _rebind(self, db: sqlite3.Connection, path: Path) -> None:
+        """The writer goes on in another file: its keys are others, and it may be of another fold (StoreRefused)."""
+        check_readable(db, path)
+        self._stamp.forget()
+        if self._bind is not None:
+            self._stamp.fold = self._bind(db)
 
     async def close(self) -> None:
         # The writer last: the last connection to go checkpoints the write-ahead log, which readers may not.
@@ -116,7 +140,8 @@ class SqliteStore:
             fold_version=fold_version,
             settings_hash=settings_hash,
         )
-        self._stamp.fold = await self._lane("write").run(sqlite_leases.bind, owner, compatible=compatible)
+        self._bind = partial(sqlite_leases.bind, owner=owner, compatible=compatible)
+        self._stamp.fold = await self._lane("write").run(self._bind)
 
     async def claim(self, owner: str, partitions: Mapping[int, int], *, lease: float) -> dict[int, Lease]:
         return await self._lane("write").run(sqlite_leases.claim, owner, partitions, lease_ms=round(lease * 1000))
@@ -161,7 +186,13 @@ class SqliteStore:
         return await self._lane("load").read(sqlite_reads.load, partition, run_ids)
 
     async def apply(self, changes: Changes, leases: Mapping[int, Lease]) -> dict[tuple[int, str], int]:
-        return await self._lane("write").run(sqlite_writes.apply, changes, leases=leases, stamp=self._bound())
+        return await self._lane("write").run(self._apply, changes, leases, self._bound())
+
+    def _apply(
+        self, db: sqlite3.Connection, changes: Changes, leases: Mapping[int, Lease], stamp: Stamp
+    ) -> sqlite_writes.Handles:
+        with in_turn(self._turn):
+            return sqlite_writes.apply(db, changes, leases=leases, stamp=stamp)
 
     async def write_through_door(self, change: DoorChange) -> None:
         await self._lane("write").run(sqlite_writes.write_through_door, change, stamp=self._bound())
@@ -204,4 +235,4 @@ class SqliteStore:
         return await self._lane("read").read(sqlite_reads.count_letters)
 
     async def snapshot(self) -> SqliteSnapshot:
-        return await asyncio.to_thread(SqliteSnapshot, self.path)
+        return await asyncio.to_thread(SqliteSnapshot, self._place)

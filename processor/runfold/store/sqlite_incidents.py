@@ -7,8 +7,9 @@ from typing import Final
 
 from runfold.store.identity import check_growth
 from runfold.store.port import Growth, LostRange, StalePosition
-from runfold.store.sqlite_connection import NOW, transaction
+from runfold.store.sqlite_connection import NOW
 from runfold.store.sqlite_leases import read_identity
+from runfold.store.sqlite_links import live_transaction
 
 _NOTE: Final = """insert into lost_range values (?, ?, ?, ?, null) on conflict do update
     set following = max(following, excluded.following) where accepted_at is null"""
@@ -17,7 +18,7 @@ _ACCEPT: Final = f"""insert into lost_range values (?, ?, ?, ?, {NOW}) on confli
 
 
 def accept_growth(db: sqlite3.Connection, growth: Growth) -> None:
-    with transaction(db):
+    with live_transaction(db):
         check_growth(read_identity(db), growth)
         db.execute("update meta set partitions = ?", (growth.partitions,))
         db.execute(
@@ -35,12 +36,12 @@ def read_growths(db: sqlite3.Connection) -> list[Growth]:
 
 
 def note_loss(db: sqlite3.Connection, lost: LostRange) -> None:
-    with transaction(db):
+    with live_transaction(db):
         db.execute(_NOTE, (lost.partition, lost.begin, lost.end, lost.noticed_at))
 
 
 def accept_loss(db: sqlite3.Connection, lost: LostRange) -> None:
-    with transaction(db):
+    with live_transaction(db):
         moved = db.execute(
             "update position set next = ?, epoch = epoch + 1 where partition = ? and next = ?",
             (lost.end, lost.partition, lost.begin),

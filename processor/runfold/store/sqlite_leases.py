@@ -16,7 +16,8 @@ from msgspec.structs import astuple
 from runfold.store.claims import ClaimedRow
 from runfold.store.identity import check_owner
 from runfold.store.port import ClaimHistory, Lease, Note, PartitionStatus, StoreIdentity
-from runfold.store.sqlite_connection import NOW, transaction
+from runfold.store.sqlite_connection import NOW
+from runfold.store.sqlite_links import live_transaction
 from runfold.store.sqlite_schema import schema_version
 from runfold.store.sqlite_workers import announce
 
@@ -33,7 +34,7 @@ _RELEASE: Final = "update position set owner = null, lease_until = 0 where parti
 
 def claim(db: sqlite3.Connection, owner: str, partitions: Mapping[int, int], *, lease_ms: int) -> dict[int, Lease]:
     leases = {}
-    with transaction(db):
+    with live_transaction(db):
         (now,) = db.execute(f"select {NOW}").fetchone()
         for partition, begin in sorted(partitions.items()):
             db.execute(_BEGIN, (partition, begin))
@@ -65,7 +66,7 @@ def history_of(columns: Sequence[Any]) -> ClaimHistory:
 
 
 def renew(db: sqlite3.Connection, owner: str, leases: Mapping[int, Lease], *, lease_ms: int) -> set[int]:
-    with transaction(db):
+    with live_transaction(db):
         announce(db, owner, lease_ms=lease_ms)
         return {
             partition
@@ -75,7 +76,7 @@ def renew(db: sqlite3.Connection, owner: str, leases: Mapping[int, Lease], *, le
 
 
 def release(db: sqlite3.Connection, owner: str, leases: Mapping[int, Lease]) -> None:
-    with transaction(db):
+    with live_transaction(db):
         db.executemany(_RELEASE, [(partition, owner, lease.epoch) for partition, lease in sorted(leases.items())])
 
 
@@ -95,7 +96,7 @@ def read_identity(db: sqlite3.Connection) -> StoreIdentity:
 def bind(db: sqlite3.Connection, owner: StoreIdentity, *, compatible: Sequence[int]) -> int:
     """Check, tie a fresh store to its owner, and return the number of the generation that writes from now on."""
     generation = (owner.fold_version, owner.settings_hash)
-    with transaction(db):
+    with live_transaction(db):
         check_owner(read_identity(db), owner, compatible=compatible)
         db.execute(
             "insert or replace into meta values (1, ?, ?, ?, ?, ?)",

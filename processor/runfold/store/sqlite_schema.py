@@ -90,7 +90,15 @@ _WORKERS = (
     """create table growth (partitions integer primary key, before integer not null, open_runs integer not null,
         accepted_at integer not null)""",
 )
-MIGRATIONS: list[tuple[str, ...]] = [_FIRST, _WORKERS]
+_STANDING = (
+    # How this file came to be the live store, or ceased to be: see sqlite_links, which says what each column is for.
+    """create table standing (one integer primary key check (one = 1), successor text, number integer not null,
+        former text, scope text)""",
+    "insert into standing values (1, null, 0, null, null)",
+)
+MIGRATIONS: list[tuple[str, ...]] = [_FIRST, _WORKERS, _STANDING]
+LATE_INDEXES: Final = ("run_by_status", "run_flagged", "letter_by_run", "journal_by_run")
+"""Indexes that no fold asks: a rebuild makes them when all its rows are there."""
 
 
 def schema_version(db: sqlite3.Connection) -> int:
@@ -122,6 +130,21 @@ def migrate(db: sqlite3.Connection, path: Path) -> None:
                 db.execute(statement)
         db.execute(f"pragma application_id = {APPLICATION_ID}")
         db.execute(f"pragma user_version = {len(MIGRATIONS)}")
+
+
+def drop_late_indexes(db: sqlite3.Connection) -> None:
+    """For a file that is filled from nothing, and asked nothing by people until it is full."""
+    with transaction(db):
+        for name in LATE_INDEXES:
+            db.execute(f"drop index {name}")
+
+
+def make_late_indexes(db: sqlite3.Connection) -> None:
+    """Make what :func:`drop_late_indexes` left out; those that are there stay."""
+    for statements in MIGRATIONS:
+        for statement in statements:
+            if statement.startswith("create index"):
+                db.execute(statement.replace("create index", "create index if not exists", 1))
 
 
 def check_readable(db: sqlite3.Connection, path: Path) -> None:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 from runfold.fold.usage import SUMS
 from runfold.store.port import Row
-from runfold.store.sqlite_connection import connect
+from runfold.store.sqlite_connection import READ
 from runfold.store.sqlite_errors import translated
+from runfold.store.sqlite_links import Place, Superseded, check_current, open_live
 from runfold.store.sqlite_reads import DIMENSIONS
 from runfold.store.sqlite_usage import added_up
 
@@ -31,13 +31,19 @@ _USAGE: Final = f"""select minute, {DIMENSIONS}, status, {_SUMS} from usage
 class SqliteSnapshot:
     """See :class:`runfold.store.port.StoreSnapshot`. Iterators may be read on any thread, one at a time."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        with translated(path):
-            self._db = connect(path, write=False)
-            # "begin" alone takes no view: the first read does.
-            self._db.execute("begin")
-            self._db.execute("select count(*) from meta").fetchone()
+    def __init__(self, place: Place) -> None:
+        while True:
+            self._db, found = open_live(place, mode=READ)
+            self._path = found.path
+            try:
+                with translated(self._path):
+                    # "begin" alone takes no view: the first read does.
+                    self._db.execute("begin")
+                    check_current(self._db)
+            except Superseded:
+                self._db.close()
+            else:
+                return
 
     async def positions(self) -> dict[int, int]:
         with translated(self._path):

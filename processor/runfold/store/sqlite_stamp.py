@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import Final
 
 from runfold.fold.usage import Dimensions
-from runfold.store.sqlite_connection import transaction
 from runfold.store.sqlite_keys import YOUNG
+from runfold.store.sqlite_links import live_transaction
 
 _MOST: Final = 20_000
 """Keys held in memory: about 10 MB. Where more are in use, a lookup in the table takes 5 µs."""
@@ -62,7 +62,7 @@ class Stamp:
 def stamped_transaction(db: sqlite3.Connection, stamp: Stamp) -> Iterator[None]:
     """A transaction after whose failure the stamp no longer knows what was not written."""
     try:
-        with transaction(db):
+        with live_transaction(db):
             yield
     except BaseException:
         stamp.forget()

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from runfold.store.port import Crew, Lease, Seat, StalePosition, WorkerStatus
-from runfold.store.sqlite_connection import NOW, transaction
+from runfold.store.sqlite_connection import NOW
+from runfold.store.sqlite_links import live_transaction
 
 _ANNOUNCE: Final = f"""insert into worker values (?1, {NOW}, {NOW}, {NOW} + ?2) on conflict do update
     set seen_at = excluded.seen_at, alive_until = excluded.alive_until"""
@@ -43,7 +44,7 @@ def read_workers(db: sqlite3.Connection) -> list[WorkerStatus]:
 
 
 def leave(db: sqlite3.Connection, owner: str) -> None:
-    with transaction(db):
+    with live_transaction(db):
         db.execute("update position set owner = null, lease_until = 0 where owner = ?", (owner,))
         db.execute("delete from worker where owner = ?", (owner,))
 
@@ -51,20 +52,20 @@ def leave(db: sqlite3.Connection, owner: str) -> None:
 def bury(db: sqlite3.Connection, owners: Sequence[str]) -> None:
     """Owners stay named, so that whoever claims next is seen to take over."""
     dead = [(owner,) for owner in owners]
-    with transaction(db):
+    with live_transaction(db):
         db.executemany("update position set lease_until = 0 where owner = ?", dead)
         db.executemany("delete from worker where owner = ?", dead)
 
 
 def bury_all(db: sqlite3.Connection) -> None:
     """For whoever knows that no owner is alive. An epoch that is claimed next still shuts out a zombie."""
-    with transaction(db):
+    with live_transaction(db):
         db.execute("update position set lease_until = 0 where owner is not null")
         db.execute("delete from worker")
 
 
 def begin_trial(db: sqlite3.Connection, lease: Lease, offset: int) -> None:
-    with transaction(db):
+    with live_transaction(db):
         held = db.execute(
             "update position set trial = ? where partition = ? and epoch = ?", (offset, lease.partition, lease.epoch)
         )

@@ -11,9 +11,10 @@ from typing import Final
 from runfold.fold.changes import Changes, PositionChange, RunChange
 from runfold.store.port import DoorChange, Lease, Note, StalePosition
 from runfold.store.rows import check_covered
-from runfold.store.sqlite_connection import NOW, transaction
+from runfold.store.sqlite_connection import NOW
 from runfold.store.sqlite_events import write_events
 from runfold.store.sqlite_keys import RUN_KEYS, THREAD_KEYS, key_hash, rows_of
+from runfold.store.sqlite_links import live_transaction
 from runfold.store.sqlite_stamp import Stamp, stamped_transaction
 from runfold.store.sqlite_usage import add_usage
 
@@ -75,7 +76,7 @@ def write_through_door(db: sqlite3.Connection, change: DoorChange, *, stamp: Sta
 
 def write_note(db: sqlite3.Connection, note: Note) -> None:
     """A note stands for itself: written again, the newer one counts."""
-    with transaction(db):
+    with live_transaction(db):
         db.execute(
             """insert into note values (?, ?, ?, ?, ?) on conflict do update
                 set reason = excluded.reason, noted_at = excluded.noted_at""",
@@ -84,7 +85,7 @@ def write_note(db: sqlite3.Connection, note: Note) -> None:
 
 
 def remove_note(db: sqlite3.Connection, note: Note) -> None:
-    with transaction(db):
+    with live_transaction(db):
         db.execute(
             "delete from note where partition = ? and offset = ? and kind = ?", (note.partition, note.offset, note.kind)
         )

@@ -220,7 +220,7 @@ async def test_a_damaged_row_is_refused(served):
     """What a damaged row had added to usage is unknown, so it is not refolded; the remedy is named."""
     body = (await served.store.find_run("run_0"))[0].body
     served.spoil("update run set body = ? where run_id = 'run_0'", body[:40])
-    with pytest.raises(RefoldRefused, match="build a new store"):
+    with pytest.raises(RefoldRefused, match="replay rebuild"):
         await plan_retry(served.source, served.store, served.rules, run_id="run_0")
 
 
