@@ -42,8 +42,8 @@ async def test_a_bound_store_names_its_log_and_fold(store: Store) -> None:
         ({"topic": "others"}, ["events", "others", "RUNFOLD_LOG", "RUNFOLD_STORE"]),
         ({"partitions": 5}, ["from 4 to 5 partitions", "accept-growth", "build a new store"]),
         ({"partitions": 3}, ["4 partitions", "has 3", "RUNFOLD_LOG", "build a new store"]),
-        ({"fold_version": 4}, ["version 3", "4", "build a new store"]),
-        ({"settings_hash": "xyz"}, ["abc", "xyz", "build a new store"]),
+        ({"fold_version": 4}, ["version 3", "4", "replay rebuild"]),
+        ({"settings_hash": "xyz"}, ["abc", "xyz", "replay rebuild"]),
     ],
 )
 async def test_a_store_of_another_log_or_fold_is_refused(
