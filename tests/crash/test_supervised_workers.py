@@ -169,9 +169,9 @@ async def test_a_record_that_kills_is_set_aside(world: World, monkeypatch: Any, 
     """The service finds it by itself, sets it aside, and folds all others; mended, the letter is retried."""
     behind = RunInProgress(run_id="run_killing", thread_id="t", id="2", occurred_at=AT + 1)
     last = Message(b"run_killing", encode(behind))
-    await world.write([*written(500), killer("run_killing"), last, *written(500, seed=8)])
+    await world.write([*written(150), killer("run_killing"), last, *written(150, seed=8)])
     service = await world.serve("--workers", "2", program=KILLING)
-    await world.folded(1_002)
+    await world.folded(302)
     found = await service.said("record_set_aside")
     assert await service.stop() == 0
     (note,) = await world.of_store(lambda store: store.notes())

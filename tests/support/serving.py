@@ -52,6 +52,8 @@ class Server:
         self._environment = {**own, **ours, **told}
         self.lines: list[dict[str, Any]] = []
         self._process: asyncio.subprocess.Process | None = None
+        self._unread: asyncio.Queue[bytes] = asyncio.Queue()
+        self._reading: asyncio.Task[None] | None = None
 
     async def start(self, *options: str, **popen: Any) -> None:
         self._process = await asyncio.create_subprocess_exec(
@@ -61,6 +63,14 @@ class Server:
             stderr=asyncio.subprocess.PIPE,
             **popen,
         )
+        self._reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        """All the time: a service whose pipe is full would wait for whoever reads."""
+        assert self._process is not None and self._process.stderr is not None
+        while raw := await self._process.stderr.readline():
+            self._unread.put_nowait(raw)
+        self._unread.put_nowait(b"")
 
     async def said(self, event: str, **fields: object) -> dict[str, Any]:
         """The next line of that event and these fields; fails where the process ends without it."""
@@ -71,9 +81,9 @@ class Server:
         raise AssertionError(f"the service ended without saying {event} {fields}: {self.lines[-5:]}")
 
     async def _next(self) -> dict[str, Any] | None:
-        assert self._process is not None and self._process.stderr is not None
-        raw = await self._process.stderr.readline()
+        raw = await self._unread.get()
         if not raw:
+            self._unread.put_nowait(raw)  # there is no more, however often it is asked for
             return None
         try:
             line = json.loads(raw)
