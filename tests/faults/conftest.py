@@ -10,20 +10,26 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
 from typing import Any
+from uuid import uuid4
 
+import asyncpg
 import pytest
 from confluent_kafka.admin import AdminClient
+from kafka_cluster import Cluster
 from kafka_fixtures import create_topic
 from postgres_fixtures import away_from_loops
 from production import production
-from under_fire import Filled, Fleet, Scale, append, looked_at
+from under_fire import Filled, Fleet, Scale, Worker, append, looked_at
 
 from runfold.log.kafka_options import Address, address_of
+from runfold.store.postgres_url import parse_url
 from runfold.wiring import STORES
 
 PARTITIONS = 8
 TENTH, FULL = Scale(20_000, 2), Scale(200_000, 20)
 FULLY = [pytest.mark.faults, pytest.mark.timeout(1_800)]
+
+FilledTopics = Callable[[int], Filled]
 
 SHARED = [name for name in sorted(STORES) if name != "memory"]
 """The stores that outlive a process."""
@@ -61,19 +67,53 @@ async def light(tmp_path: Path, random: Random) -> AsyncIterator[Callable[..., A
         yield make
 
 
+class Backends:
+    """What PostgreSQL knows of the backends that write for workers."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+
+    async def writing(self, worker: Worker) -> bool:
+        """Whether the worker's own stands in a transaction that has written."""
+        found = await self._connection.fetch(
+            """select from position as p join pg_stat_activity as a on a.pid = p.backend
+                where split_part(p.owner, ':', 2) = $1 and a.backend_xid is not null and a.state <> 'idle'""",
+            str(worker.pid),
+        )
+        return bool(found)
+
+
+@pytest.fixture
+async def backends(postgres_url: str) -> AsyncIterator[Backends]:
+    database = parse_url(postgres_url)
+    connection = await asyncpg.connect(database.dsn, server_settings={"search_path": database.schema})
+    yield Backends(connection)
+    await connection.close()
+
+
 @pytest.fixture(scope="session")
-def filled_topics(kafka: str) -> Iterator[Callable[[int], Filled]]:
+def filled_topics(kafka: str) -> Iterator[FilledTopics]:
     """Topics by their number of records, each filled, and folded in quiet, once."""
+    yield from topics_of(kafka)
+
+
+@pytest.fixture(scope="module")
+def hurt_topics(own_cluster: Cluster) -> Iterator[FilledTopics]:
+    """The same in a cluster that the tests of a module may hurt, with copies where it has several brokers."""
+    yield from topics_of(own_cluster.bootstrap_servers, replicas=len(own_cluster.nodes))
+
+
+def topics_of(servers: str, *, replicas: int = 1) -> Iterator[FilledTopics]:
     made: dict[int, Filled] = {}
 
     def filled(records: int) -> Filled:
         if records not in made:
-            made[records] = fill(kafka, f"fire-{records}-{id(made):x}", records=records)
+            made[records] = fill(servers, f"fire-{uuid4().hex[:8]}-{records}", records=records, replicas=replicas)
         return made[records]
 
     yield filled
     if made:
-        admin = AdminClient({"bootstrap.servers": kafka, "log_level": 0})
+        admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
         for done in admin.delete_topics([each.topic.topic for each in made.values()]).values():
             done.exception(30)
 
@@ -95,6 +135,6 @@ def fill(servers: str, name: str, *, records: int, replicas: int = 1) -> Filled:
 
 
 @pytest.fixture
-def filled(filled_topics: Callable[[int], Filled], scale: Scale) -> Filled:
+def filled(filled_topics: FilledTopics, scale: Scale) -> Filled:
     """A topic of the scale's size, that nobody may write to."""
     return filled_topics(scale.records)

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+from functools import partial
 
-from under_fire import LEASE, assert_same
+import pytest
+from under_fire import LEASE, assert_same, log_of, looked_at, publishing
+
+from runfold.store.postgres_leases import CLAIM_LOCK_SECONDS, TAKEOVER_SECONDS
+
+DRAIN = 10.0
+"""The deadline that RUNFOLD_DRAIN sets when nobody sets it."""
+SLACK = 5.0
+"""Of a machine that has other things to do."""
 
 
 async def test_killed_at_random_instants(filled, scale, store_url, light):
@@ -26,4 +36,74 @@ async def test_zombies(filled, scale, store_url, light):
         else:
             await asyncio.sleep(1.2 * LEASE)
         await fleet.thaw(zombie)
+    assert_same(await fleet.folded(filled), filled.quiet)
+
+
+async def test_frozen_inside_its_transaction(filled, scale, postgres_url, light, backends):
+    """A worker that stops in the middle of its transaction, locks in hand, holds its successor up no longer than the bound."""
+    fleet = await light(filled.log, postgres_url)
+    async for _ in fleet.instants(filled, scale.times):
+        frozen = await fleet.at_work()
+        await freeze_in_transaction(fleet, frozen, backends)
+        begun, position = asyncio.get_running_loop().time(), await fleet.position()
+        await fleet.until(partial(folds_without, frozen, position))
+        assert asyncio.get_running_loop().time() - begun < LEASE + TAKEOVER_SECONDS + CLAIM_LOCK_SECONDS + SLACK
+        await fleet.thaw(frozen)
+    assert_same(await fleet.folded(filled), filled.quiet)
+
+
+async def freeze_in_transaction(fleet, worker, backends):
+    """Stop it again and again, until it stands in a transaction that has written: then it cannot get out any more."""
+    async with asyncio.timeout(30):
+        while True:
+            worker.send(signal.SIGSTOP)
+            await asyncio.sleep(0.05)  # what it had sent is done by now
+            if await backends.writing(worker):
+                worker.frozen = True
+                await fleet.tell(f"{worker.name} frozen in its transaction")
+                return
+            worker.send(signal.SIGCONT)
+            await asyncio.sleep(fleet.random.uniform(0, 0.02))
+
+
+def folds_without(frozen, position, found):
+    """Whether others own all of its partitions, and have folded on from there."""
+    owners = {int(each.owner.split(":")[1]) for each in found if each.owner}
+    return frozen.pid not in owners and sum(each.position for each in found) > position
+
+
+async def test_told_to_leave_under_load(filled, scale, store_url, light):
+    """SIGTERM: what is in hand is committed, the partitions are given back in time, and the next start goes on at once."""
+    fleet = await light(filled.log, store_url)
+    starts = []
+    fleet.most = 1
+    async for _ in fleet.instants(filled, scale.times):
+        worker = await fleet.at_work()
+        await fleet.leave(worker, within=DRAIN)
+        assert worker.events("partitions_released")
+        before = await fleet.position()
+        begun = asyncio.get_running_loop().time()
+        fleet.fill()
+        await fleet.reached(before + 1)
+        starts.append(asyncio.get_running_loop().time() - begun)
+    print(f"starts that went on: {', '.join(f'{seconds:.2f} s' for seconds in starts)}")
+    assert min(starts) < 2
+    assert_same(await fleet.folded(filled), filled.quiet)
+
+
+@pytest.mark.parametrize("seconds", [6, pytest.param(60, marks=[pytest.mark.soak, pytest.mark.timeout(600)])])
+@pytest.mark.usefixtures("collector")
+async def test_coming_and_going(seconds, make_topic, store_url, light, random):
+    """While every second a worker joins or leaves, everything published meanwhile is folded once."""
+    topic = make_topic(8)
+    fleet = await light(log_of(topic), store_url)
+    fleet.most = min(4, 4 * fleet.most - 3)
+    async with publishing(topic, random):
+        for _ in range(seconds):
+            if len(fleet.living) == fleet.most or (fleet.living and random.random() < 0.4):
+                await fleet.leave(random.choice(fleet.living))
+            else:
+                fleet.join()
+            await asyncio.sleep(1)  # the claim's own second
+    filled = await looked_at(topic)
     assert_same(await fleet.folded(filled), filled.quiet)

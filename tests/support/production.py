@@ -25,11 +25,11 @@ LATEST = 2_000
 
 def production(count: int, random: Random, *, open_runs: int = 1_000) -> list[Message]:
     """That many records, in the order in which they are published."""
-    return list(islice(_delivered(random, open_runs), count))
+    return list(islice(production_without_end(random, open_runs=open_runs), count))
 
 
-def _delivered(random: Random, open_runs: int) -> Iterator[Message]:
-    """Every message at once, or behind up to LATEST others."""
+def production_without_end(random: Random, *, open_runs: int = 1_000) -> Iterator[Message]:
+    """Each message as soon as it is made, or behind up to LATEST others."""
     waiting: list[tuple[int, int, Message]] = []
     place = 0
     for event in interleaved(open_runs, random, source="platform", start=1_760_000_000_000):

@@ -17,13 +17,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple, Self
 
+from production import production_without_end
 from serving import Quiet, fold_quietly, held_by, settings_of
+
+from structlog.testing import capture_logs
 
 from runfold import wiring
 from runfold.log.kafka import KafkaSource
@@ -34,6 +38,8 @@ from runfold.store.port import PartitionStatus, Store, StoreUnreachable
 
 PATIENCE = 90.0
 """Seconds after which a fleet that gets no further has failed."""
+LEFT = {0, 143, -signal.SIGTERM}
+"""How a worker ends that is told to: with 0 once it serves; before that as whoever is terminated."""
 LEASE = 1.0
 SMALL = {"batch_records": 300, "batch_linger": 0, "lease": LEASE}
 """Many small transactions, so that faults fall into them, and successors that need not wait for long."""
@@ -79,6 +85,25 @@ async def append(topic: Address, written: Sequence[Message]) -> None:
         await sink.close()
 
 
+@asynccontextmanager
+async def publishing(topic: Address, random: Random, *, pause: float = 0.05) -> AsyncIterator[None]:
+    """Publishes production's records as long as the block lasts: a hundred, a pause of some seconds, and so on."""
+    over = asyncio.Event()
+
+    async def publish() -> None:
+        written = production_without_end(random)
+        while not over.is_set():
+            await append(topic, list(islice(written, 100)))
+            await asyncio.sleep(pause)
+
+    task = asyncio.create_task(publish())
+    try:
+        yield
+    finally:
+        over.set()
+        await task
+
+
 async def retried(ask: Callable[[], Awaitable[Any]]) -> Any:
     """What it gives once log and store can be reached."""
     async with asyncio.timeout(PATIENCE):
@@ -95,7 +120,7 @@ async def looked_at(topic: Address) -> Filled:
     await source.start()
     ranges = await source.ranges(range(await source.partitions()))
     await source.close()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, capture_logs():
         quiet = await fold_quietly(Path(folder), source=KafkaSource(topic, KafkaOptions()))
     return Filled(topic, {which: held.end for which, held in ranges.items()}, quiet)
 
@@ -152,11 +177,14 @@ class Worker:
 class Fleet:
     """Serving processes of one log into one store; ``async with`` makes the store and leaves no process behind.
 
-    ``most`` is how many may serve the store at a time: an embedded one has a single one.
+    ``most`` is how many may serve the store at a time: an embedded one has a single one. ``eye`` is another way to the same
+    store, which stays whole when the workers' own is cut.
     """
 
-    def __init__(self, log: str, store: str, *, folder: Path, random: Random, **environment: object) -> None:
-        self.settings = settings_of(folder, log=log, store=store)
+    def __init__(
+        self, log: str, store: str, *, folder: Path, random: Random, eye: str = "", **environment: object
+    ) -> None:
+        self.settings = settings_of(folder, log=log, store=eye or store)
         self.most = 1 if store.startswith("sqlite") else 2
         self.random = random
         self.workers: list[Worker] = []
@@ -203,7 +231,7 @@ class Fleet:
         worker.send(signal.SIGTERM)
         code = await worker.ended(within=within)
         await self.tell(f"{worker.name} told to leave")
-        assert code in {0, -signal.SIGTERM}, f"{worker.name} left with {code}:\n{worker.text[-2000:]}"
+        assert code in LEFT, f"{worker.name} left with {code}:\n{worker.text[-2000:]}"
 
     async def freeze(self, worker: Worker) -> None:
         worker.send(signal.SIGSTOP)
