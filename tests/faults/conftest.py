@@ -19,7 +19,7 @@ from kafka_cluster import Cluster
 from kafka_fixtures import create_topic
 from postgres_fixtures import away_from_loops
 from production import production
-from under_fire import Filled, Fleet, Scale, Worker, append, looked_at
+from under_fire import Filled, Fleet, Scale, Worker, looked_at, sink_of
 
 from runfold.log.kafka_options import Address, address_of
 from runfold.store.postgres_url import parse_url
@@ -28,8 +28,6 @@ from runfold.wiring import STORES
 PARTITIONS = 8
 TENTH, FULL = Scale(20_000, 2), Scale(200_000, 20)
 FULLY = [pytest.mark.faults, pytest.mark.timeout(1_800)]
-
-FilledTopics = Callable[[int], Filled]
 
 SHARED = [name for name in sorted(STORES) if name != "memory"]
 """The stores that outlive a process."""
@@ -92,40 +90,29 @@ async def backends(postgres_url: str) -> AsyncIterator[Backends]:
 
 
 @pytest.fixture(scope="session")
-def filled_topics(kafka: str) -> Iterator[FilledTopics]:
+def filled_topics(kafka: str) -> Iterator[Callable[[int], Filled]]:
     """Topics by their number of records, each filled, and folded in quiet, once."""
-    yield from topics_of(kafka)
-
-
-@pytest.fixture(scope="module")
-def hurt_topics(own_cluster: Cluster) -> Iterator[FilledTopics]:
-    """The same in a cluster that the tests of a module may hurt, with copies where it has several brokers."""
-    yield from topics_of(own_cluster.bootstrap_servers, replicas=len(own_cluster.nodes))
-
-
-def topics_of(servers: str, *, replicas: int = 1) -> Iterator[FilledTopics]:
     made: dict[int, Filled] = {}
 
     def filled(records: int) -> Filled:
         if records not in made:
-            made[records] = fill(servers, f"fire-{uuid4().hex[:8]}-{records}", records=records, replicas=replicas)
+            made[records] = fill(kafka, records=records)
         return made[records]
 
     yield filled
     if made:
-        admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
+        admin = AdminClient({"bootstrap.servers": kafka, "log_level": 0})
         for done in admin.delete_topics([each.topic.topic for each in made.values()]).values():
             done.exception(30)
 
 
-def fill(servers: str, name: str, *, records: int, replicas: int = 1) -> Filled:
-    """A topic of eight partitions with as many records of production."""
-    admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
-    create_topic(admin, name, partitions=PARTITIONS, replicas=replicas)
-    topic: Address = address_of(f"kafka://{servers}/{name}")
+def fill(servers: str, *, records: int) -> Filled:
+    """A topic with as many records of production."""
+    topic = new_topic(servers)
 
     async def work() -> Filled:
-        await append(topic, production(records, Random(records)))
+        async with sink_of(topic) as append:
+            await append(production(records, Random(records)))
         return await looked_at(topic)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -134,7 +121,21 @@ def fill(servers: str, name: str, *, records: int, replicas: int = 1) -> Filled:
     return filled
 
 
+def new_topic(servers: str, *, replicas: int = 1) -> Address:
+    """An empty topic of eight partitions."""
+    name = f"fire-{uuid4().hex[:12]}"
+    admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
+    create_topic(admin, name, partitions=PARTITIONS, replicas=replicas)
+    return address_of(f"kafka://{servers}/{name}")
+
+
 @pytest.fixture
-def filled(filled_topics: FilledTopics, scale: Scale) -> Filled:
+def own_clusters_topic(own_cluster: Cluster) -> Address:
+    """An empty topic in the cluster that the tests of a module may hurt, with a copy at each broker."""
+    return new_topic(own_cluster.bootstrap_servers, replicas=len(own_cluster.nodes))
+
+
+@pytest.fixture
+def filled(filled_topics: Callable[[int], Filled], scale: Scale) -> Filled:
     """A topic of the scale's size, that nobody may write to."""
     return filled_topics(scale.records)

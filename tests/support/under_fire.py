@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -74,27 +75,35 @@ def log_of(topic: Address) -> str:
     return f"kafka://{topic.servers}/{topic.topic}"
 
 
-async def append(topic: Address, written: Sequence[Message]) -> None:
-    """Write all of it, in appends of a bounded size; one whose fate is unknown is made again, as publishers do."""
-    sink = KafkaSink(topic, KafkaOptions(request_timeout_ms=5_000))
-    await sink.start()
-    try:
+@asynccontextmanager
+async def sink_of(topic: Address) -> AsyncIterator[Callable[[Sequence[Message]], Awaitable[None]]]:
+    """Appends what it is given; what fails is appended again, as publishers do."""
+    sink = KafkaSink(topic, KafkaOptions(request_timeout_ms=3_000, delivery_timeout_ms=10_000))
+    await retried(sink.start)
+
+    async def append(written: Sequence[Message]) -> None:
         for begin in range(0, len(written), AT_ONCE):
-            await retried(lambda begin=begin: sink.append(written[begin : begin + AT_ONCE]))
+            await retried(partial(sink.append, written[begin : begin + AT_ONCE]))
+
+    try:
+        yield append
     finally:
         await sink.close()
 
 
 @asynccontextmanager
-async def publishing(topic: Address, random: Random, *, pause: float = 0.05) -> AsyncIterator[None]:
-    """Publishes production's records as long as the block lasts: a hundred, a pause of some seconds, and so on."""
+async def publishing(topic: Address, random: Random, *, records: int = 0, pause: float = 0.05) -> AsyncIterator[None]:
+    """Publishes production's records as long as the block lasts, a hundred and a pause; and at least ``records`` in all."""
     over = asyncio.Event()
 
     async def publish() -> None:
-        written = production_without_end(random)
-        while not over.is_set():
-            await append(topic, list(islice(written, 100)))
-            await asyncio.sleep(pause)
+        written, count = production_without_end(random), 0
+        async with sink_of(topic) as append:
+            while not over.is_set():
+                await append(list(islice(written, 100)))
+                count += 100
+                await asyncio.sleep(pause)
+            await append(list(islice(written, max(0, records - count))))
 
     task = asyncio.create_task(publish())
     try:
