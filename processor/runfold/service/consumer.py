@@ -47,11 +47,11 @@ class Consumer:
         """Fold until stopped. Raises what the log and the store raise where patience does not help."""
         patience = Patience(self._options.patience, stop)
         stopping = asyncio.create_task(stop.wait())
+        self._ownership.lost.set()  # nothing is taken yet: the first round does, with the patience of all others
         try:
-            await self._take_partitions()
             while not stop.is_set() and not self._reached(ends):
                 try:
-                    await self._round(stopping)
+                    await self._round(stopping, ends)
                 except (StalePosition, StoreUnreachable, LogUnreachable) as error:
                     self._ownership.lost.set()
                     self._logger.warning("batch_dropped", reason=str(error), cause=type(error).__name__)
@@ -63,11 +63,13 @@ class Consumer:
             await self._drop_fetch()
             self._thread.shutdown(wait=False)
 
-    async def _round(self, stopping: asyncio.Task[bool]) -> None:
-        """One batch, or none where none came. After a failure, or when a lease was lost, the partitions first."""
+    async def _round(self, stopping: asyncio.Task[bool], ends: Mapping[int, int] | None) -> None:
+        """One batch, or none where none came. At first, after a failure and when a lease was lost the partitions first."""
         if self._ownership.lost.is_set():
             await self._drop_fetch()
             await self._take_partitions()
+            if self._reached(ends):
+                return
         fetching = self._fetching = self._fetching or self._begin_fetch()
         await asyncio.wait((fetching, stopping), return_when=asyncio.FIRST_COMPLETED)
         if not fetching.done():
