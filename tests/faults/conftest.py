@@ -58,8 +58,8 @@ async def light(tmp_path: Path, random: Random) -> AsyncIterator[Callable[..., A
     """Makes fleets: ``await light(log, store, **settings)``."""
     async with AsyncExitStack() as stack:
 
-        async def make(log: str, store: str, **settings: Any) -> Fleet:
-            fleet = Fleet(log, store, folder=tmp_path, random=random, **settings)
+        async def make(log: str, store: str, *, eye: str = "", **settings: Any) -> Fleet:
+            fleet = Fleet(log, store, folder=tmp_path, random=random, eye=eye, **settings)
             return await stack.enter_async_context(fleet)
 
         yield make

@@ -104,6 +104,8 @@ async def test_coming_and_going(seconds, make_topic, store_url, light, random):
                 await fleet.leave(random.choice(fleet.living))
             else:
                 fleet.join()
+                await fleet.at_work()
             await asyncio.sleep(1)  # the claim's own second
+    assert await fleet.position() > 0, "nobody stayed long enough to fold anything"
     filled = await looked_at(topic)
     assert_same(await fleet.folded(filled), filled.quiet)

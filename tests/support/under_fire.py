@@ -150,7 +150,7 @@ class Worker:
             )
         self.pid = self._process.pid
         self.wanted = True  # until somebody ends it
-        self.frozen = False
+        self.frozen = self._served = False
 
     @property
     def alive(self) -> bool:
@@ -165,6 +165,12 @@ class Worker:
             while (code := self._process.poll()) is None:
                 await asyncio.sleep(0.005)
         return code
+
+    @property
+    def serves(self) -> bool:
+        """Whether it has said, once, which partitions it has."""
+        self._served = self._served or bool(self.events("partitions_taken"))
+        return self._served
 
     @property
     def text(self) -> str:
@@ -196,6 +202,7 @@ class Fleet:
         self.settings = settings_of(folder, log=log, store=eye or store)
         self.most = 1 if store.startswith("sqlite") else 2
         self.random = random
+        self._begun, self._position = time.monotonic(), 0
         self.workers: list[Worker] = []
         self._folder, self._eye = folder, wiring.open_store(self.settings)
         told = {"data": folder, "log": log, "store": store, "logging_format": "json", **SMALL, **environment}
@@ -263,11 +270,17 @@ class Fleet:
 
     async def look(self) -> list[PartitionStatus]:
         """What the store says of its partitions."""
-        return await retried(self._eye.partitions)  # type: ignore[no-any-return]
+        found: list[PartitionStatus] = await retried(self._eye.partitions)
+        self._position = sum(each.position for each in found)
+        return found
 
     async def position(self) -> int:
         """How many records are folded, over all partitions: they begin at 0."""
         return sum(found.position for found in await self.look())
+
+    async def all_serve(self) -> None:
+        """Wait until every worker has opened log and store: whoever cannot while it starts ends, and says so."""
+        await self.until(lambda _: all(each.serves for each in self.living))
 
     async def reached(self, position: int) -> None:
         """Wait until that many records are folded."""
@@ -315,10 +328,10 @@ class Fleet:
         return await retried(lambda: held_by(self._eye))  # type: ignore[no-any-return]
 
     async def tell(self, what: str) -> None:
-        """Print what happened, and how far the work was."""
+        """Print what happened, when, and how far the work was."""
         with suppress(StoreUnreachable):
-            what = f"{sum(each.position for each in await self._eye.partitions()):>9,} {what}"
-        print(what)
+            self._position = sum(each.position for each in await self._eye.partitions())
+        print(f"{time.monotonic() - self._begun:6.1f} s, at {self._position:,}: {what}")
 
 
 class Instants:
@@ -337,6 +350,7 @@ class Instants:
     async def __anext__(self) -> int:
         for position in self._positions:
             self._fleet.fill()
+            await self._fleet.all_serve()
             await self._fleet.reached(position)
             await asyncio.sleep(self._fleet.random.uniform(0, 0.03))  # the instant itself is the point
             assert await self._fleet.position() < self._records, "all was folded already: nothing was befallen"
