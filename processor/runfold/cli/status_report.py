@@ -5,6 +5,8 @@ Ages are by this machine's clock, which may differ a little from the log's and t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 
 from runfold.fold.changes import Letter
@@ -41,10 +43,14 @@ class PartitionReport(Struct, frozen=True, kw_only=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """All of it. ``unhealthy`` has a sentence for each thing that somebody has to see to."""
+    """All of it. ``unhealthy`` has a sentence for each thing that somebody has to see to now.
+
+    ``remarks`` are of what is right here but was caused elsewhere, and what to do there.
+    """
 
     healthy: bool
     unhealthy: list[str]
+    remarks: list[str]
     partitions: list[PartitionReport]
     runs: dict[str, int]
     without_created: int
@@ -72,6 +78,7 @@ async def report(source: LogSource, store: Store, *, rules: Rules, now: int) -> 
     return Report(
         healthy=not unhealthy,
         unhealthy=unhealthy,
+        remarks=_remarks(counts),
         partitions=partitions,
         runs={status.wire: counts[status.wire] for status in RunStatus},
         **{name: counts[name] for name in ("without_created", "missing", "flagged", "split")},
@@ -139,6 +146,17 @@ def _unhealthy(found: PartitionReport) -> list[str]:
     if (found.lag_seconds or 0.0) > STUCK_SECONDS:
         return [f"{where}: a record has waited for {found.lag_seconds:.0f} s: see the logs of {found.owner}"]
     return []
+
+
+def _remarks(counts: Mapping[str, int]) -> list[str]:
+    """Split runs stay split for as long as they are kept: so they make nothing unhealthy."""
+    if not (split := counts["split"]):
+        return []
+    return [
+        f"{split:,} runs have events on more than one partition, and each partition folds its own alone: publishers place "
+        "keys by different rules, or partitions were added. Let all of them use the rule of Kafka's own clients "
+        "(partitioner=murmur2_random in those built on librdkafka); such a run is shown by the part that has its `created`"
+    ]
 
 
 async def _foreign(source: LogSource, store: Store, rules: Rules) -> list[str]:
