@@ -5,7 +5,7 @@ serve`` processes on it, with an eye on the positions that they commit. What is 
 fails tells its story; all that is random comes from the seed that pytest-randomly prints.
 """
 
-# ruff: noqa: ASYNC110, ASYNC240 - a store and a process tell nobody that they got somewhere; these files are small
+# ruff: noqa: ASYNC110 - a store and a process tell nobody that they got somewhere; these files are small
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ from typing import Any, NamedTuple, Self
 
 from production import production_without_end
 from serving import Quiet, fold_quietly, held_by, settings_of
-
 from structlog.testing import capture_logs
 
 from runfold import wiring
+from runfold.cli.status_report import Report, report
+from runfold.log.clock import wall_clock
 from runfold.log.kafka import KafkaSource
 from runfold.log.kafka_options import Address, KafkaOptions
 from runfold.log.kafka_publish import KafkaSink
 from runfold.log.port import LogUnreachable, Message
-from runfold.store.port import PartitionStatus, Store, StoreUnreachable
+from runfold.store.port import PartitionStatus, StoreUnreachable
 
 PATIENCE = 90.0
 """Seconds after which a fleet that gets no further has failed."""
@@ -259,6 +260,11 @@ class Fleet:
         worker.frozen = False
         await self.tell(f"{worker.name} woken")
 
+    def expect_ends(self) -> None:
+        """From now on whoever lives may end by itself."""
+        for worker in self.workers:
+            worker.wanted = False
+
     # -- how far they are
 
     @property
@@ -323,6 +329,22 @@ class Fleet:
             await self.leave(worker)
         return await self.held()
 
+    async def until_end(self) -> None:
+        """One worker that leaves by itself when it has folded what the log had when it came."""
+        worker = self.join("--until-end")
+        worker.wanted = False
+        code = await worker.ended(within=PATIENCE)
+        assert code == 0, worker.text[-2000:]
+
+    async def status(self) -> Report:
+        """What ``runfold status`` knows."""
+        source = wiring.open_source(self.settings)
+        await source.start()
+        try:
+            return await report(source, self._eye, rules=self.settings.rules, now=wall_clock())
+        finally:
+            await source.close()
+
     async def held(self) -> Quiet:
         """What the store holds."""
         return await retried(lambda: held_by(self._eye))  # type: ignore[no-any-return]
@@ -369,8 +391,3 @@ def assert_same(found: Quiet, quiet: Quiet) -> None:
 def _side_by_side(ours: list[bytes], theirs: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
     longest = max(len(ours), len(theirs))
     return zip(ours + [b""] * (longest - len(ours)), theirs + [b""] * (longest - len(theirs)), strict=True)
-
-
-def opened_by(fleet: Fleet) -> Store:
-    """The store as the fleet's eye sees it: for reading alone."""
-    return fleet._eye
