@@ -41,7 +41,7 @@ async def cut(fleet, proxy, where):
     else:
         proxy.cut_at = proxy.requests + fleet.random.randrange(1, 30)
     async with asyncio.timeout(30):
-        while proxy.cuts == before:
-            await asyncio.sleep(0.001)  # the network tells nobody
+        while proxy.cuts == before:  # noqa: ASYNC110 - the network tells nobody
+            await asyncio.sleep(0.001)
     await fleet.tell(f"cut in request {proxy.cut_at}")
     proxy.cut_at = 0

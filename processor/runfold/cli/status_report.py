@@ -152,11 +152,12 @@ def _remarks(counts: Mapping[str, int]) -> list[str]:
     """Split runs stay split for as long as they are kept: so they make nothing unhealthy."""
     if not (split := counts["split"]):
         return []
-    return [
+    told = (
         f"{split:,} runs have events on more than one partition, and each partition folds its own alone: publishers place "
         "keys by different rules, or partitions were added. Let all of them use the rule of Kafka's own clients "
         "(partitioner=murmur2_random in those built on librdkafka); such a run is shown by the part that has its `created`"
-    ]
+    )
+    return [told]
 
 
 async def _foreign(source: LogSource, store: Store, rules: Rules) -> list[str]:
