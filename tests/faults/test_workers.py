@@ -9,12 +9,12 @@ from functools import partial
 import pytest
 from under_fire import LEASE, assert_same, log_of, looked_at, publishing
 
-from runfold.store.postgres_leases import CLAIM_LOCK_SECONDS, TAKEOVER_SECONDS
+from runfold.store.postgres_leases import TAKEOVER_SECONDS
 
 DRAIN = 10.0
 """The deadline that RUNFOLD_DRAIN sets when nobody sets it."""
-SLACK = 5.0
-"""Of a machine that has other things to do."""
+SLACK = 6.0
+"""For looking, for waiting at the lock, and of a machine that has other things to do."""
 
 
 async def test_killed_at_random_instants(filled, scale, store_url, light):
@@ -47,7 +47,7 @@ async def test_frozen_inside_its_transaction(filled, scale, postgres_url, light,
         await freeze_in_transaction(fleet, frozen, backends)
         begun, position = asyncio.get_running_loop().time(), await fleet.position()
         await fleet.until(partial(folds_without, frozen, position))
-        assert asyncio.get_running_loop().time() - begun < LEASE + TAKEOVER_SECONDS + CLAIM_LOCK_SECONDS + SLACK
+        assert asyncio.get_running_loop().time() - begun < LEASE + TAKEOVER_SECONDS + SLACK
         await fleet.thaw(frozen)
     assert_same(await fleet.folded(filled), filled.quiet)
 
