@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
+from typing import NoReturn
 
 from msgspec import Struct, field
 
@@ -33,6 +36,12 @@ class DrainExceeded(Exception):
 
     A thread may still hang in the store or the log, and Python waits for it at exit: end the process with ``os._exit``.
     """
+
+
+def leave_hanging(error: DrainExceeded) -> NoReturn:
+    """End this process although a thread hangs in the log or the store: Python would wait for it."""
+    print(f"runfold: {error}", file=sys.stderr, flush=True)  # noqa: T201 - nobody else will say it
+    os._exit(1)
 
 
 class Orders(Struct, frozen=True, kw_only=True):

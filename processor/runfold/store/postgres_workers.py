@@ -16,8 +16,11 @@ _FORGET: Final = f"""delete from worker where owner in (select owner from worker
     and not exists (select from position where position.owner = worker.owner) for update skip locked)"""
 _CREW: Final = f"""select partition, case when lease_until > {NOW} then owner end as holder, next as position from position
     union all select null, owner, null from worker where alive_until > {NOW} order by 1"""
-_FREE: Final = """owner = null, lease_until = 0, backend = null, backend_since = null"""
 _OF: Final = "select partition from position where owner = any($1::text[]) order by partition for update"
+_LEAVE: Final = f"""with mine as ({_OF}) update position set owner = null, lease_until = 0, backend = null, backend_since = null
+    from mine where position.partition = mine.partition"""
+_BURY: Final = f"""with dead as ({_OF} skip locked) update position set lease_until = 0
+    from dead where position.partition = dead.partition"""
 
 
 async def announce(session: Session, owner: str, *, lease_ms: int) -> None:
@@ -53,10 +56,7 @@ async def read_workers(session: Session) -> list[WorkerStatus]:
 
 async def leave(session: Session, owner: str) -> None:
     async with session.writing():
-        await session.connection.execute(
-            f"with mine as ({_OF}) update position set {_FREE} from mine where position.partition = mine.partition",
-            [owner],
-        )
+        await session.connection.execute(_LEAVE, [owner])
         await session.connection.execute("delete from worker where owner = $1", owner)
 
 
@@ -66,10 +66,7 @@ async def bury(session: Session, owners: Sequence[str]) -> None:
     Rows that a dead owner's transaction still keeps locked are let be: their leases end by themselves.
     """
     async with session.writing():
-        await session.connection.execute(
-            f"with dead as ({_OF} skip locked) update position set lease_until = 0 from dead where position.partition = dead.partition",
-            list(owners),
-        )
+        await session.connection.execute(_BURY, list(owners))
         await session.connection.execute("delete from worker where owner = any($1::text[])", list(owners))
 
 
