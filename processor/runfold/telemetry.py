@@ -26,7 +26,8 @@ def configure_logging(*, level: str, style: str) -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         # Looked up for each logger: whoever replaces sys.stderr gets what is logged from then on.
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        # In one write each: several workers may share it.
+        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )
 

@@ -30,7 +30,8 @@ async def test_a_bound_store_names_its_log_and_fold(store: Store) -> None:
     [
         ({"cluster_id": "log-2"}, ["log-1", "log-2", "RUNFOLD_LOG", "RUNFOLD_STORE"]),
         ({"topic": "others"}, ["events", "others", "RUNFOLD_LOG", "RUNFOLD_STORE"]),
-        ({"partitions": 5}, ["4 partitions", "5", "build a new store"]),
+        ({"partitions": 5}, ["from 4 to 5 partitions", "accept-growth", "build a new store"]),
+        ({"partitions": 3}, ["4 partitions", "has 3", "RUNFOLD_LOG", "build a new store"]),
         ({"fold_version": 4}, ["version 3", "4", "build a new store"]),
         ({"settings_hash": "xyz"}, ["abc", "xyz", "build a new store"]),
     ],

@@ -18,7 +18,7 @@ from runfold.service.serve import serve
 from runfold.store.port import StalePosition, StoreUnreachable
 from runfold.store.sqlite import SqliteStore
 
-CALLS = ("open", "bind", "claim", "notes", "load", "apply", "renew", "release")
+CALLS = ("open", "bind", "claim", "notes", "load", "apply", "renew", "leave")
 
 
 class Killed(BaseException):

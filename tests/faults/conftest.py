@@ -15,11 +15,13 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from confluent_kafka.admin import AdminClient
+from fire_topics import Filled, Scale, looked_at, sink_of
+from fire_workers import Worker
 from kafka_cluster import Cluster
 from kafka_fixtures import create_topic
 from postgres_fixtures import away_from_loops
 from production import production
-from under_fire import Filled, Fleet, Scale, Worker, looked_at, sink_of
+from under_fire import Fleet
 
 from runfold.log.kafka_options import Address, address_of
 from runfold.store.postgres_url import parse_url

@@ -8,8 +8,8 @@ from random import Random
 
 import psutil
 import pytest
+from fire_topics import AT_ONCE, log_of, sink_of
 from production import production_without_end
-from under_fire import AT_ONCE, log_of, sink_of
 
 BOUND = 250 * 2**20
 """Bytes of resident memory, a worker."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from fire_topics import log_of, looked_at
 from kafka_producers import producer, transaction
-from under_fire import assert_same, log_of, looked_at
+from under_fire import assert_same
 
 from runfold.log.clock import wall_clock
 from runfold_schemas import RunCreated, encode

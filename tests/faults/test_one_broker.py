@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from under_fire import assert_same, log_of, looked_at, publishing
+from fire_topics import log_of, looked_at, publishing
+from under_fire import BEARING, assert_same
 
 
 @pytest.mark.usefixtures("collector")
 async def test_the_broker_dies_and_comes_back(own_clusters_topic, scale, store_url, light, own_cluster, random):
     """Workers bear with a Kafka that is killed at random instants, and go on by themselves when it is back."""
     topic = own_clusters_topic
-    fleet = await light(log_of(topic), store_url, kafka_request_timeout_ms=3_000)
+    fleet = await light(log_of(topic), store_url, **BEARING)
     fleet.fill()
     async with publishing(topic, random, records=scale.records):
         for _ in range(scale.times // 2):  # each takes Kafka seconds to start again

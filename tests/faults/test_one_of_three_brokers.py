@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from under_fire import assert_same, log_of, looked_at, publishing
+from fire_topics import log_of, looked_at, publishing
+from under_fire import BEARING, assert_same
 
 OWN_CLUSTER = {"brokers": 3}
 BEYOND_WHAT_IS_FETCHED = 2_000
@@ -15,7 +16,7 @@ BEYOND_WHAT_IS_FETCHED = 2_000
 async def test_one_of_three_brokers_is_lost(own_clusters_topic, scale, store_url, light, own_cluster, random):
     """While any one of three brokers is dead, events are published and folded on, and none is lost or folded twice."""
     topic = own_clusters_topic
-    fleet = await light(log_of(topic), store_url, kafka_request_timeout_ms=3_000)
+    fleet = await light(log_of(topic), store_url, **BEARING)
     fleet.fill()
     async with publishing(topic, random, records=scale.records):
         for _ in range(scale.times // 2):  # each takes Kafka seconds to start again

@@ -9,9 +9,10 @@ import signal
 import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
+from fire_topics import log_of, sink_of
 from kafka_fixtures import create_topic
 from production import production
-from under_fire import assert_same, log_of, sink_of
+from under_fire import assert_same
 
 
 @pytest.fixture
@@ -93,7 +94,8 @@ async def test_the_start_moves_past_the_position(own_topic, scale, store_url, li
     await fleet.all_serve()
     await fleet.reached(random.randrange(scale.records // 2))
     for worker in fleet.living:
-        await fleet.kill(worker)
+        for hand in worker.processes():
+            await fleet.kill(hand)
     which, begin = await beyond(fleet, admin, own_topic, random)
     before = await fleet.held()
     position = {each.partition: each.position for each in await fleet.look()}[which]

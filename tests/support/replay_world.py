@@ -21,8 +21,8 @@ from runfold.fold.rules import COMPATIBLE, DEFAULT_RULES, FOLD_VERSION, Rules
 from runfold.log.partitioner import key_hash
 from runfold.log.port import Message
 from runfold.log.sqlite import SqliteSink, SqliteSource
-from runfold.replay.run_range import set_aside_of
 from runfold.store.digest import StoreDigest, digest
+from runfold.store.notes import set_aside_of
 from runfold.store.port import Lease
 from runfold.store.sqlite import SqliteStore
 from runfold_schemas import Event, RunCompleted, RunCreated, RunInProgress, RunUsageCorrected, encode

@@ -1,41 +1,30 @@
 """Serving processes that tests kill, stop, wake, add and take away while they fold a topic, and what has to come of it.
 
-A :class:`Filled` topic has a known end and the store that a quiet fold of it comes to. A :class:`Fleet` is some ``runfold
-serve`` processes on it, with an eye on the positions that they commit. What is done to them is printed, so that a test that
-fails tells its story; all that is random comes from the seed that pytest-randomly prints.
+A :class:`Fleet` is some ``runfold serve`` processes on a topic, with an eye on the positions that they commit. What is done
+to them is printed, so that a test that fails tells its story; all that is random comes from the seed that pytest-randomly
+prints.
 """
-
-# ruff: noqa: ASYNC110 - a store and a process tell nobody that they got somewhere; these files are small
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
-from functools import partial
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple, Self
+from typing import Self
 
-from production import production_without_end
-from serving import Quiet, fold_quietly, held_by, settings_of
-from structlog.testing import capture_logs
+import psutil
+from fire_topics import Filled, retried
+from fire_workers import Hand, Worker
+from serving import Quiet, held_by, settings_of
 
 from runfold import wiring
 from runfold.cli.status_report import Report, report
 from runfold.log.clock import wall_clock
-from runfold.log.kafka import KafkaSource
-from runfold.log.kafka_options import Address, KafkaOptions
-from runfold.log.kafka_publish import KafkaSink
-from runfold.log.port import LogUnreachable, Message
 from runfold.store.port import PartitionStatus, StoreUnreachable
 
 PATIENCE = 90.0
@@ -45,164 +34,32 @@ LEFT = {0, 143, -signal.SIGTERM}
 LEASE = 1.0
 SMALL = {"batch_records": 300, "batch_linger": 0, "lease": LEASE}
 """Many small transactions, so that faults fall into them, and successors that need not wait for long."""
-AT_ONCE = 1_000
-"""Records of one append, and so the bound of Kafka's own batches: many of them, for they are what a fetch gives at least."""
 
-
-class Scale(NamedTuple):
-    """How many records are folded, and how many times something befalls those who do it."""
-
-    records: int
-    times: int
-
-
-class Filled(NamedTuple):
-    """A topic, the ends of its partitions, and what a quiet fold of it comes to."""
-
-    topic: Address
-    ends: Mapping[int, int]
-    quiet: Quiet
-
-    @property
-    def log(self) -> str:
-        return log_of(self.topic)
-
-    @property
-    def records(self) -> int:
-        return sum(self.ends.values())
-
-
-def log_of(topic: Address) -> str:
-    return f"kafka://{topic.servers}/{topic.topic}"
-
-
-@asynccontextmanager
-async def sink_of(topic: Address) -> AsyncIterator[Callable[[Sequence[Message]], Awaitable[None]]]:
-    """Appends what it is given; what fails is appended again, as publishers do."""
-    sink = KafkaSink(topic, KafkaOptions(request_timeout_ms=3_000, delivery_timeout_ms=10_000))
-    await retried(sink.start)
-
-    async def append(written: Sequence[Message]) -> None:
-        for begin in range(0, len(written), AT_ONCE):
-            await retried(partial(sink.append, written[begin : begin + AT_ONCE]))
-
-    try:
-        yield append
-    finally:
-        await sink.close()
-
-
-@asynccontextmanager
-async def publishing(topic: Address, random: Random, *, records: int = 0, pause: float = 0.05) -> AsyncIterator[None]:
-    """Publishes production's records as long as the block lasts, a hundred and a pause; and at least ``records`` in all."""
-    over = asyncio.Event()
-
-    async def publish() -> None:
-        written, count = production_without_end(random), 0
-        async with sink_of(topic) as append:
-            while not over.is_set():
-                await append(list(islice(written, 100)))
-                count += 100
-                await asyncio.sleep(pause)
-            await append(list(islice(written, max(0, records - count))))
-
-    task = asyncio.create_task(publish())
-    try:
-        yield
-    finally:
-        over.set()
-        await task
-
-
-async def retried(ask: Callable[[], Awaitable[Any]]) -> Any:
-    """What it gives once log and store can be reached."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            try:
-                return await ask()
-            except (LogUnreachable, StoreUnreachable):
-                await asyncio.sleep(0.1)
-
-
-async def looked_at(topic: Address) -> Filled:
-    """What a topic holds now, folded in quiet."""
-    source = KafkaSource(topic, KafkaOptions())
-    await source.start()
-    ranges = await source.ranges(range(await source.partitions()))
-    await source.close()
-    with tempfile.TemporaryDirectory() as folder, capture_logs():
-        quiet = await fold_quietly(Path(folder), source=KafkaSource(topic, KafkaOptions()))
-    return Filled(topic, {which: held.end for which, held in ranges.items()}, quiet)
-
-
-class Worker:
-    """One ``runfold serve``. What it logs goes to a file, so that nobody has to read it for it to go on."""
-
-    def __init__(self, number: int, folder: Path, environment: Mapping[str, str], options: Sequence[str]) -> None:
-        self.name = f"worker {number}"
-        self._log = folder / f"worker-{number}.log"
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "runfold", "serve", *options],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        self.pid = self._process.pid
-        self.wanted = True  # until somebody ends it
-        self.frozen = self._served = False
-
-    @property
-    def alive(self) -> bool:
-        return self._process.poll() is None
-
-    def send(self, how: signal.Signals) -> None:
-        self._process.send_signal(how)
-
-    async def ended(self, *, within: float) -> int:
-        """Its exit code."""
-        async with asyncio.timeout(within):
-            while (code := self._process.poll()) is None:
-                await asyncio.sleep(0.005)
-        return code
-
-    @property
-    def serves(self) -> bool:
-        """Whether it has said, once, which partitions it has."""
-        self._served = self._served or bool(self.events("partitions_taken"))
-        return self._served
-
-    @property
-    def text(self) -> str:
-        """All that it has logged and said."""
-        return self._log.read_text(errors="replace")
-
-    def events(self, name: str) -> list[dict[str, Any]]:
-        """Its log lines of that event."""
-        lines = [json.loads(line) for line in self.text.splitlines() if line.startswith("{") and line.endswith("}")]
-        return [line for line in lines if line["event"] == name]
-
-    def end(self) -> None:
-        """End it whatever it does, and leave no zombie in the system's sense."""
-        if self.alive:
-            self._process.kill()
-        self._process.wait(30)
+BEARING = {"kafka_request_timeout_ms": 3_000, "patience": 120}
+"""For outages that come again before anybody has recovered from the last one."""
 
 
 class Fleet:
     """Serving processes of one log into one store; ``async with`` makes the store and leaves no process behind.
 
     ``most`` is how many may serve the store at a time: an embedded one has a single one. ``eye`` is another way to the same
-    store, which stays whole when the workers' own is cut.
+    store, which stays whole when the workers' own is cut. ``options`` are those of ``serve``.
     """
 
     def __init__(
-        self, log: str, store: str, *, folder: Path, random: Random, eye: str = "", **environment: object
+        self,
+        log: str,
+        store: str,
+        *,
+        folder: Path,
+        random: Random,
+        eye: str = "",
+        options: Sequence[str] = (),
+        **environment: object,
     ) -> None:
         self.settings = settings_of(folder, log=log, store=eye or store)
         self.most = 1 if store.startswith("sqlite") else 2
-        self.random = random
+        self.random, self._options = random, options
         self._begun, self._position = time.monotonic(), 0
         self.workers: list[Worker] = []
         self._folder, self._eye = folder, wiring.open_store(self.settings)
@@ -226,7 +83,7 @@ class Fleet:
 
     def join(self, *options: str) -> Worker:
         """One worker more."""
-        worker = Worker(len(self.workers) + 1, self._folder, self._environment, options)
+        worker = Worker(len(self.workers) + 1, self._folder, self._environment, [*self._options, *options])
         self.workers.append(worker)
         return worker
 
@@ -235,12 +92,13 @@ class Fleet:
         while len(self.living) < self.most:
             self.join()
 
-    async def kill(self, worker: Worker) -> None:
-        """End it as a crash would, and wait until it is gone."""
-        worker.wanted = False
-        worker.send(signal.SIGKILL)
-        await worker.ended(within=30)
-        await self.tell(f"{worker.name} killed")
+    async def kill(self, hand: Hand) -> None:
+        """End it as a crash would, and wait until it is gone. A worker that is killed is no longer wanted."""
+        for worker in self.workers:
+            worker.wanted = worker.wanted and worker.pid != hand.pid
+        hand.send(signal.SIGKILL)
+        await hand.gone()
+        await self.tell(f"{hand.name} killed")
 
     async def leave(self, worker: Worker, *, within: float = 11.0) -> None:
         """End it as its operator would; by default it has the time of RUNFOLD_DRAIN, and a second to close."""
@@ -250,15 +108,13 @@ class Fleet:
         await self.tell(f"{worker.name} told to leave")
         assert code in LEFT, f"{worker.name} left with {code}:\n{worker.text[-2000:]}"
 
-    async def freeze(self, worker: Worker) -> None:
-        worker.send(signal.SIGSTOP)
-        worker.frozen = True
-        await self.tell(f"{worker.name} frozen")
+    async def freeze(self, hand: Hand) -> None:
+        hand.send(signal.SIGSTOP)
+        await self.tell(f"{hand.name} frozen")
 
-    async def thaw(self, worker: Worker) -> None:
-        worker.send(signal.SIGCONT)
-        worker.frozen = False
-        await self.tell(f"{worker.name} woken")
+    async def thaw(self, hand: Hand) -> None:
+        hand.send(signal.SIGCONT)
+        await self.tell(f"{hand.name} woken")
 
     def expect_ends(self) -> None:
         """From now on whoever lives may end by itself."""
@@ -304,13 +160,15 @@ class Fleet:
                 tails = "\n".join(f"{each.name}: {each.text[-1500:]}" for each in self.living)
                 raise AssertionError(f"no step further than {best} in {within:g} s\n{tails}")
 
-    async def at_work(self) -> Worker:
-        """A living worker that holds partitions, by chance any of them."""
-        chosen: list[Worker] = []
+    async def at_work(self) -> Hand:
+        """A process that holds partitions and is not frozen, by chance any of them."""
+        chosen: list[Hand] = []
 
         def any_at_work(found: list[PartitionStatus]) -> bool:
             owners = {int(each.owner.split(":")[1]) for each in found if each.owner}
-            chosen[:] = [each for each in self.living if each.pid in owners and not each.frozen]
+            with suppress(psutil.NoSuchProcess):  # it has just ended
+                hands = [hand for worker in self.living for hand in worker.processes()]
+                chosen[:] = [hand for hand in hands if hand.pid in owners and not hand.frozen]
             return bool(chosen)
 
         await self.until(any_at_work)

@@ -40,25 +40,35 @@ def run(tokens: Sequence[str]) -> int:
 
 
 def _end(error: BaseException) -> int:
-    """Say what the error means and return its code; raise what nobody can act on.
-
-    Of several errors at once the first is told, unless there is a bug among them.
-    """
-    meanings = [(cause, _code_of(cause)) for cause in _leaves(error)]
-    cause, code = meanings[0]
-    if code is None or any(other is None for _, other in meanings):
+    """Say what the error means and return its code; raise what nobody can act on."""
+    meaning = meaning_of(error)
+    if meaning is None:
         raise error
+    cause, code = meaning
     if isinstance(cause, BrokenPipeError):
         _drop_output()  # nobody reads on, as behind `| head`
     else:
         _flush_output()
-        _tell(cause)
+        tell_cause(_words_of(cause))
     return code
 
 
-def _tell(cause: BaseException) -> None:
-    for line in filter(None, map(str.strip, _words_of(cause).splitlines())):
-        print(f"runfold: {escaped(line)}", file=sys.stderr)  # noqa: T201 - this is where a command speaks
+def meaning_of(error: BaseException) -> tuple[BaseException, int] | None:
+    """The error that people can act on, and its code; None for a bug.
+
+    Of several errors at once the first is meant, unless there is a bug among them.
+    """
+    meanings = [(cause, _code_of(cause)) for cause in _leaves(error)]
+    cause, code = meanings[0]
+    if code is None or any(other is None for _, other in meanings):
+        return None
+    return cause, code
+
+
+def tell_cause(words: str) -> None:
+    """Say on stderr why a command ends."""
+    for line in filter(None, map(str.strip, words.splitlines())):
+        print(f"runfold: {escaped(line)}", file=sys.stderr, flush=True)  # noqa: T201 - this is where a command speaks
 
 
 def _words_of(cause: BaseException) -> str:

@@ -31,8 +31,8 @@ class RangeLost(LogError):
     def __init__(self, *, partition: int, wanted: int, begin: int) -> None:
         super().__init__(
             f"partition {partition}: offsets {wanted} to {begin - 1} are gone from the log, which now begins at {begin}; "
-            "keep records longer than the service may be away (retention), and build a new store from what is left: name "
-            "a new file in RUNFOLD_STORE"
+            "keep records longer than the service may be away (retention). `runfold serve --accept-loss` goes on behind "
+            "them and records that; or build a new store from what is left: name a new one in RUNFOLD_STORE"
         )
         self.partition, self.wanted, self.begin = partition, wanted, begin
 

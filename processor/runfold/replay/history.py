@@ -19,7 +19,8 @@ from runfold.fold.state import RunState
 from runfold.fold.usage import Booking, BucketKey, differences
 from runfold.log.port import LogSource
 from runfold.replay.refold import refold
-from runfold.replay.run_range import RunRange, check_log, find_ranges, set_aside_of
+from runfold.replay.run_range import RunRange, check_log, find_ranges
+from runfold.store.notes import set_aside_of
 from runfold.store.port import Store
 from runfold_schemas.codec import Unknown, decode_lean
 from runfold_schemas.events import Event

@@ -21,7 +21,8 @@ from runfold.fold.rules import DEFAULT_RULES, Rules
 from runfold.fold.state import RunState, decode_state
 from runfold.fold.usage import Booking, BucketKey, differences
 from runfold.log.port import LogSource
-from runfold.replay.run_range import RefoldRefused, RunRange, bind, check_fold, find_ranges, set_aside_of
+from runfold.replay.run_range import RefoldRefused, RunRange, bind, check_fold, find_ranges
+from runfold.store.notes import set_aside_of
 from runfold.store.port import DoorChange, StalePosition, Store, StoreIdentity
 from runfold_schemas.codec import decode_lean
 from runfold_schemas.events import Event

@@ -17,7 +17,7 @@ from runfold.fold.rules import COMPATIBLE, FOLD_VERSION, Rules
 from runfold.fold.state import RunState, decode_state
 from runfold.log.port import LogSource
 from runfold.store.identity import check_owner
-from runfold.store.port import REBUILD, Note, Store, StoredRun, StoreIdentity, StoreRefused
+from runfold.store.port import REBUILD, Store, StoredRun, StoreIdentity, StoreRefused
 from runfold_schemas.codec import UNREADABLE
 
 
@@ -109,15 +109,6 @@ async def every_letter(store: Store, *, run_id: str | None = None) -> AsyncItera
         for letter in page:
             yield letter
         after = (page[-1].partition, page[-1].offset)
-
-
-def set_aside_of(notes: list[Note]) -> dict[int, dict[int, str]]:
-    """Per partition the offsets that people set aside, and why: the one kind of note that the fold obeys."""
-    found: dict[int, dict[int, str]] = {}
-    for note in notes:
-        if note.kind == "set_aside":
-            found.setdefault(note.partition, {})[note.offset] = note.reason
-    return found
 
 
 def _range_of(

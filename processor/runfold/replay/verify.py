@@ -19,10 +19,11 @@ from runfold.fold.rules import Rules
 from runfold.log.port import LogSource, Range
 from runfold.replay.differences import Finding, findings
 from runfold.replay.refold import outdated
-from runfold.replay.run_range import bind, check_fold, set_aside_of
+from runfold.replay.run_range import bind, check_fold
 from runfold.replay.shadow import BATCH_RECORDS, Progress, Shadow
 from runfold.replay.take_over import Place, RunKey, Spared, WithoutLetters, letters_of, take_over
 from runfold.store.digest import StoreDigest, digest, in_chunks
+from runfold.store.notes import set_aside_of
 from runfold.store.port import REBUILD, Store, StoreRefused, StoreSnapshot, StoreUnreachable
 from runfold.store.sqlite import SqliteStore
 from runfold_schemas.codec import decode_lean

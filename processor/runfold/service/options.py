@@ -8,7 +8,10 @@ from runfold.config import Settings
 
 
 class Options(Struct, frozen=True, kw_only=True):
-    """Bounds of one batch (records, bytes, seconds to wait for more), of memory, and of waiting. Times in seconds."""
+    """Bounds of one batch (records, bytes, seconds to wait for more), of memory, and of waiting. Times in seconds.
+
+    ``wary_records`` bounds a batch whose records are taken in hand one by one, so that other things are not kept waiting.
+    """
 
     batch_records: int = 40_000
     batch_bytes: int = 16_000_000
@@ -17,6 +20,7 @@ class Options(Struct, frozen=True, kw_only=True):
     drain: float = 10.0
     patience: float = 30.0
     idle_wait: float = 1.0
+    wary_records: int = 500
 
     @classmethod
     def of(cls, settings: Settings) -> Options:

@@ -1,8 +1,9 @@
-"""Which partitions this worker may fold: leases in the store, and the check that the log is still the store's log.
+"""Which partitions this worker folds: its fair share, by leases in the store.
 
-Leases only balance; what keeps two workers from writing the same thing is the position compare of the store's
-transaction. The last record folded is read again when partitions are taken, and on a timer: a log that answers otherwise
-is another log, and folding on would spoil the store.
+Leases only balance; what keeps two workers from writing the same thing is the position compare of the store's transaction.
+So everything here may be late, or wrong for a moment: it costs time, and never a record. Two tasks meet in an
+:class:`Ownership`: the *keeper* renews, looks and claims, and the *consumer* takes up what was claimed and lets go of what
+is to be handed over, between two batches, when nothing of it is in hand.
 """
 
 from __future__ import annotations
@@ -10,17 +11,25 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Final, NamedTuple
 
 from uuid_utils import uuid7
 
 from runfold.fold.changes import PositionChange
-from runfold.fold.record import hash_of_record
 from runfold.fold.rules import COMPATIBLE, FOLD_VERSION, Rules
-from runfold.log.port import LogSource, LogUnreachable, RangeLost
-from runfold.store.port import Lease, Store, StoreRefused, StoreUnreachable
+from runfold.log.port import LogSource, LogUnreachable
+from runfold.service.losses import Losses
+from runfold.service.same_log import LastRecords
+from runfold.service.sharing import fair_share
+from runfold.service.trial import Killers
+from runfold.store.growth import with_open_runs
+from runfold.store.port import Lease, PartitionsGrown, StalePosition, Store, StoreUnreachable
 from runfold.telemetry import Logger
+
+LOOK_SECONDS: Final = 0.25
+"""How often it is looked who is there and what lies free: a partition that was let go of waits no longer than this."""
+_AFTER_FAILURE: Final = 1.0
 
 
 def new_owner() -> str:
@@ -28,119 +37,209 @@ def new_owner() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{str(uuid7())[-12:]}"
 
 
-class _Folded(NamedTuple):
-    """The last record folded of a partition: what the log has to answer with at that offset."""
+class Change(NamedTuple):
+    """What the consumer has to do between two batches: take up ``arrived``, drop ``left``, let go of ``given`` among them."""
 
-    offset: int
-    hash: bytes
+    arrived: dict[int, Lease]
+    left: set[int]
+    given: dict[int, Lease]
 
 
 class Ownership:
-    """Claims, renews and releases the partitions of one log in one store.
+    """Claims, renews, hands over and releases the partitions of one log in one store.
 
-    ``leases`` are those held now. ``lost`` is set when some of them are no longer held, or others may be had: what is in
-    hand is worth nothing then, and ``claim`` has to be called again.
+    ``leases`` are those that are folded now. ``lost`` is set when nothing in hand is worth anything any more, and ``retake``
+    has to be called; ``changed`` when partitions came, went, or are to be handed over, and ``collect`` has to be.
     """
 
-    def __init__(self, source: LogSource, store: Store, *, rules: Rules, lease: float, logger: Logger) -> None:
+    def __init__(
+        self,
+        source: LogSource,
+        store: Store,
+        *,
+        owner: str,
+        rules: Rules,
+        lease: float,
+        losses: Losses,
+        killers: Killers,
+        logger: Logger,
+    ) -> None:
         self._source, self._store, self._rules = source, store, rules
         self._lease, self._logger = lease, logger
-        self._last: dict[int, _Folded] = {}
-        self._wanted = 0
-        self.owner = new_owner()
+        self._losses, self.killers = losses, killers
+        self._last = LastRecords(source)
+        self._turn = asyncio.Lock()  # one claim at a time, and what it gave is known before the next is thought of
+        self._arrived: dict[int, Lease] = {}
+        self._gone: set[int] = set()
+        self._giving: int | None = None
+        self._renew_at, self._quota = 0.0, 0
+        self.owner = owner
+        self.partitions = 0
         self.leases: dict[int, Lease] = {}
-        self.lost = asyncio.Event()
+        self.lost, self.changed = asyncio.Event(), asyncio.Event()
+        self._joined = asyncio.Event()
 
-    async def claim(self) -> dict[int, Lease]:
-        """Take all partitions that can be had, and check each against the log.
+    @property
+    def joined(self) -> bool:
+        """Whether :meth:`join` has come to its end once."""
+        return self._joined.is_set()
+
+    async def join(self) -> dict[int, Lease]:
+        """Take a fair share, as far as it lies free. Raises as :meth:`retake`."""
+        self.partitions = await self._source.partitions()
+        async with self._turn:
+            share = fair_share(self.owner, (), await self._store.crew(), partitions=self.partitions)
+            self._quota = share.quota
+            self.leases = await self._claim(share.take)
+            self._tell_what_is_held(self.leases)
+        self._joined.set()
+        return self.leases
+
+    async def keep(self) -> None:
+        """The keeper's part, once joined and until cancelled, every LOOK_SECONDS.
+
+        1. A third of a lease after the last time, renew, and say so that this worker is alive. What is not renewed has a
+           new owner, or a new epoch: it is *gone*. The log's partitions are counted and its last records read again.
+        2. Look who is alive and who holds what, and reckon the fair share.
+        3. Below it: claim what lies free, see that the log is whole there, and lay it ready: it has *arrived*.
+        4. Above it, and nothing lies free: one partition is to be *given*.
+
+        The consumer, between two batches: (5) drops what is gone or given, and takes up what arrived, with the position that
+        the claim read; (6) has the source read on from its positions, those of kept partitions as they were; (7) releases
+        what is given. Whatever others do in between, a batch of an epoch that has passed is refused whole.
+
+        A failure is told and tried again: it is the consumer's commits that tell whether the store can still be written.
+        Raises what waiting does not mend.
+        """
+        await self._joined.wait()
+        while True:
+            try:
+                await self._renew_in_time()
+                await self._balance()
+            except (StoreUnreachable, LogUnreachable, StalePosition) as error:
+                self._logger.warning("leases_not_renewed", reason=str(error))
+                await asyncio.sleep(min(_AFTER_FAILURE, self._lease / 3))
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def collect(self) -> Change:
+        """What has changed since the last time; from here on ``leases`` says the same."""
+        self.changed.clear()
+        arrived, self._arrived = self._arrived, {}
+        left, self._gone = self._gone, set()
+        giving, self._giving = self._giving, None
+        given = {which: lease for which, lease in self.leases.items() if which == giving and which not in left}
+        left |= given.keys()
+        self.leases = {which: lease for which, lease in self.leases.items() if which not in left} | arrived
+        self._last.forget(left - arrived.keys())
+        if arrived:
+            self._tell_what_is_held(arrived)
+        return Change(arrived, left, given)
+
+    async def hand_over(self, given: Mapping[int, Lease]) -> None:
+        """Step 7: nothing of these is in hand, and nothing more is read."""
+        await self._store.release(self.owner, given)
+        self._logger.info("partitions_handed_over", owner=self.owner, partitions=sorted(given))
+
+    async def retake(self) -> dict[int, Lease]:
+        """Claim what is held again: a new epoch shuts out what is under way, and tells where the store stands.
 
         Raises StoreRefused or RangeLost where it cannot go on, StoreUnreachable or LogUnreachable where it may later.
         """
-        self._wanted = await self._source.partitions()
-        await self._bind()  # each time, for the log may have been made anew under a living service
-        partitions = range(self._wanted)
-        ranges = await self._source.ranges(partitions)
-        begins = {which: ranges[which].begin for which in partitions}
-        self.leases = await self._store.claim(self.owner, begins, lease=self._lease)
-        self.lost.clear()
-        self._last.clear()
-        for partition, lease in self.leases.items():
-            begin = begins[partition]
-            if lease.position < begin:
-                raise RangeLost(partition=partition, wanted=lease.position, begin=begin)
-            if lease.last_offset is not None and lease.last_hash is not None:
-                self._last[partition] = _Folded(lease.last_offset, lease.last_hash)
-        await self._check_log()
-        self._tell_what_was_taken()
-        return self.leases
+        async with self._turn:
+            leases = await self._claim(self.leases.keys() | self._arrived.keys())
+            self._last.forget(self.leases.keys() - leases.keys())
+            self.leases, self._arrived, self._gone, self._giving = leases, {}, set(), None
+            self.lost.clear()
+            self._tell_what_is_held(leases)
+        return leases
 
     def folded(self, positions: Mapping[int, PositionChange]) -> None:
-        """These positions are committed: their last records are what the log is asked for from now on."""
-        for partition, moved in positions.items():
-            self._last[partition] = _Folded(moved.last_offset, moved.last_hash)
+        """These positions are committed."""
+        self._last.folded(positions)
 
-    async def keep(self) -> None:
-        """Renew the leases and look at the log again, until cancelled. Raises what waiting does not mend.
-
-        A renewal that fails is told and tried again: leases only balance, and it is the consumer's commits that tell
-        whether the store can still be written.
-        """
-        while True:
-            await asyncio.sleep(self._lease / 3)
-            try:
-                await self._renew()
-                await self._check_log()
-            except (StoreUnreachable, LogUnreachable) as error:
-                self._logger.warning("leases_not_renewed", reason=str(error))
-
-    async def release(self) -> None:
-        """Let go of all partitions, so that the next owner need not wait."""
-        leases, self.leases = self.leases, {}
-        if leases:
-            await self._store.release(self.owner, leases)
-            self._logger.info("partitions_released", owner=self.owner)
+    async def leave(self) -> None:
+        """Let go of everything, so that the next owner need not wait."""
+        held, self.leases = self.leases, {}
+        await self._store.leave(self.owner)
+        if held:
+            self._logger.info("partitions_released", owner=self.owner, partitions=sorted(held))
 
     async def _bind(self) -> None:
         """Tie the store to this log, or find that it belongs to it. Raises StoreRefused where it does not."""
         identity = await self._source.identity()
-        await self._store.bind(
-            cluster_id=identity.cluster_id,
-            topic=identity.topic,
-            partitions=self._wanted,
-            fold_version=FOLD_VERSION,
-            compatible=COMPATIBLE,
-            settings_hash=self._rules.settings_hash,
-        )
-
-    def _tell_what_was_taken(self) -> None:
-        positions = {which: held.position for which, held in self.leases.items()}
-        self._logger.info("partitions_taken", owner=self.owner, positions=positions)
-        if len(self.leases) < self._wanted:
-            elsewhere = sorted(set(range(self._wanted)) - set(self.leases))
-            self._logger.warning("partitions_held_elsewhere", partitions=elsewhere)
-
-    async def _renew(self) -> None:
-        leases = self.leases
-        kept = await self._store.renew(self.owner, leases, lease=self._lease)
-        if self.leases is not leases:
-            return  # claimed anew meanwhile: what was renewed is of the past
-        if gone := sorted(set(leases) - kept):
-            self._logger.warning("leases_lost", partitions=gone)
-        if len(kept) < self._wanted:
-            self.lost.set()
-
-    async def _check_log(self) -> None:
-        """Raises StoreRefused where the log no longer has what was folded from it."""
-        for partition, folded in list(self._last.items()):
-            record = await self._source.record_at(partition, folded.offset)
-            if record is not None and hash_of_record(record) == folded.hash:
-                continue
-            begin = (await self._source.ranges([partition]))[partition].begin
-            if record is None and folded.offset < begin:
-                continue  # retention has taken it, and what follows is whole
-            found = "nothing" if record is None else "another record"
-            raise StoreRefused(
-                f"partition {partition}: at offset {folded.offset}, where the store folded its last record, the log now "
-                f"has {found}: this is another log, or one made anew. Point RUNFOLD_LOG at the store's own log, or "
-                "RUNFOLD_STORE at a new store"
+        try:
+            await self._store.bind(
+                cluster_id=identity.cluster_id,
+                topic=identity.topic,
+                partitions=self.partitions,
+                fold_version=FOLD_VERSION,
+                compatible=COMPATIBLE,
+                settings_hash=self._rules.settings_hash,
             )
+        except PartitionsGrown as refused:
+            raise await with_open_runs(refused, self._store) from refused
+
+    async def _renew_in_time(self) -> None:
+        """Step 1."""
+        now = asyncio.get_running_loop().time()
+        if now < self._renew_at:
+            return
+        leases = self._arrived | self.leases
+        kept = await self._store.renew(self.owner, leases, lease=self._lease)
+        self._renew_at = now + self._lease / 3
+        # Only those that are still held as they were: what was claimed anew meanwhile, or given, is not lost.
+        gone = {which for which in leases.keys() - kept if self._held().get(which) is leases[which]}
+        if gone:
+            self._logger.warning("leases_lost", owner=self.owner, partitions=sorted(gone))
+            self._arrived = {which: lease for which, lease in self._arrived.items() if which not in gone}
+            self._gone |= gone & self.leases.keys()
+            self.changed.set()
+        if (partitions := await self._source.partitions()) != self.partitions:
+            self.partitions = partitions
+            await self._bind()
+        await self._last.check(self._held())
+
+    async def _balance(self) -> None:
+        """Steps 2 to 4."""
+        crew = await self._store.crew()
+        async with self._turn:
+            held = self._held().keys() - self._gone
+            share = fair_share(self.owner, held, crew, partitions=self.partitions)
+            self._quota = share.quota
+            if share.take and not self.lost.is_set():
+                arrived = await self._claim(share.take)
+                self._arrived |= arrived
+                if arrived:
+                    self.changed.set()
+            elif share.give and self.leases.keys() - self._gone and self._giving is None:
+                self._giving = max(self.leases.keys() - self._gone)
+                self.changed.set()
+
+    def _held(self) -> dict[int, Lease]:
+        return self.leases | self._arrived
+
+    async def _claim(self, wanted: Collection[int]) -> dict[int, Lease]:
+        """Claim those of the wanted that can be had, and see that each can be read on from where the store stands."""
+        await self._bind()  # each time, for the log may have been made anew under a living service
+        if not wanted:
+            return {}
+        ranges = await self._source.ranges(sorted(wanted))
+        begins = {which: held.begin for which, held in ranges.items()}
+        leases = await self._store.claim(self.owner, begins, lease=self._lease)
+        if lost := await self._losses.accepted(leases, begins):
+            leases |= await self._store.claim(self.owner, {which: begins[which] for which in lost}, lease=self._lease)
+        for lease in leases.values():
+            self._last.expect(lease)
+        await self._last.check(leases)
+        await self.killers.look_at(leases, ends={which: held.end for which, held in ranges.items()})
+        return leases
+
+    def _tell_what_is_held(self, new: Mapping[int, Lease]) -> None:
+        self._logger.info(
+            "partitions_taken",
+            owner=self.owner,
+            partitions=sorted(self.leases),
+            share=self._quota,
+            positions={which: lease.position for which, lease in sorted(new.items())},
+            taken_from={which: lease.taken_from for which, lease in sorted(new.items()) if lease.taken_from},
+        )

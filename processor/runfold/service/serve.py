@@ -1,4 +1,4 @@
-"""One service process on the embedded default: opens log and store, holds the store's lock, and folds until stopped.
+"""One worker: opens log and store, folds its share until stopped, and closes what it opened.
 
 Resources close in reverse order. Once stopping, nothing is waited for without a bound: what does not end in time is left
 behind, and read again at the next start.
@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
+from typing import NoReturn
+
+from msgspec import Struct, field
 
 from runfold.config import Settings
 from runfold.log.port import LogError, LogMissing, LogSource
 from runfold.service.consumer import Consumer
+from runfold.service.ending import Ending
+from runfold.service.losses import Losses
 from runfold.service.options import Options
-from runfold.service.ownership import Ownership
+from runfold.service.ownership import Ownership, new_owner
+from runfold.service.trial import Killers
 from runfold.store.port import Store, StoreError
 from runfold.telemetry import Logger, get_logger
 
@@ -30,44 +38,83 @@ class DrainExceeded(Exception):
     """
 
 
-async def serve(settings: Settings, source: LogSource, store: Store, *, until_end: bool, stop: asyncio.Event) -> None:
-    """Fold the log into the store until ``stop`` is set, or with ``until_end`` up to the ends that the log has now.
+def leave_hanging(error: DrainExceeded) -> NoReturn:
+    """End this process although a thread hangs in the log or the store: Python would wait for it."""
+    print(f"runfold: {error}", file=sys.stderr, flush=True)  # noqa: T201 - nobody else will say it
+    os._exit(1)
+
+
+class Orders(Struct, frozen=True, kw_only=True):
+    """What one worker is told beside the settings. ``dead`` are owners that are known to be no more, whose leases may end."""
+
+    until_end: bool = False
+    accept_loss: bool = False
+    owner: str = field(default_factory=new_owner)
+    dead: tuple[str, ...] = ()
+
+
+async def serve(
+    settings: Settings,
+    source: LogSource,
+    store: Store,
+    *,
+    until_end: bool,
+    stop: asyncio.Event,
+    accept_loss: bool = False,
+) -> None:
+    """As :func:`work`, as the one who serves the store, where only one process may. Raises StoreBusy too."""
+    with store.serve_lock():
+        await work(settings, source, store, Orders(until_end=until_end, accept_loss=accept_loss), stop=stop)
+
+
+async def work(settings: Settings, source: LogSource, store: Store, orders: Orders, *, stop: asyncio.Event) -> None:
+    """Fold a share of the log into the store until ``stop`` is set, or up to the ends that the whole log has now.
 
     Raises LogError, StoreError, and DrainExceeded where stopping did not come to an end in time.
     """
     logger = get_logger()
     async with AsyncExitStack() as resources:
-        resources.enter_context(store.serve_lock())
         resources.push_async_callback(_in_time, store.close, logger)
         await store.open()
         resources.push_async_callback(_in_time, source.close, logger)
-        if until_end:
+        if orders.until_end:
             await source.start()
         else:
             await _start_when_there(source, stop, logger)
         if not stop.is_set():
-            await _fold(settings, source, store, until_end=until_end, stop=stop)
+            await _fold(settings, source, store, orders, stop=stop)
 
 
-async def _fold(settings: Settings, source: LogSource, store: Store, *, until_end: bool, stop: asyncio.Event) -> None:
+async def _fold(settings: Settings, source: LogSource, store: Store, orders: Orders, *, stop: asyncio.Event) -> None:
     logger = get_logger()
     options = Options.of(settings)
-    ownership = Ownership(source, store, rules=settings.rules, lease=settings.lease, logger=logger)
+    ownership = Ownership(
+        source,
+        store,
+        owner=orders.owner,
+        rules=settings.rules,
+        lease=settings.lease,
+        losses=Losses(store, accept=orders.accept_loss, logger=logger),
+        killers=Killers(store, reach=options.batch_records, logger=logger),
+        logger=logger,
+    )
     consumer = Consumer(source, store, ownership, rules=settings.rules, options=options, logger=logger)
-    ends = None
-    if until_end:
+    ending = None
+    if orders.until_end:
         ranges = await source.ranges(range(await source.partitions()))
-        ends = {partition: held.end for partition, held in ranges.items()}
+        ending = Ending(source, store, {partition: held.end for partition, held in ranges.items()})
+    if orders.dead:
+        await store.bury(orders.dead)
     _quieten_collector()
     keeping = asyncio.create_task(ownership.keep())
-    folding = asyncio.create_task(consumer.run(stop, ends=ends))
+    folding = asyncio.create_task(consumer.run(stop, ending=ending))
     try:
         await _until_drained(folding, keeping, stop, drain=options.drain)
     finally:
         for task in (folding, keeping):
             task.cancel()
         await asyncio.gather(folding, keeping, return_exceptions=True)
-        await _in_time(ownership.release, logger)
+        await _in_time(ownership.leave, logger)
 
 
 async def _until_drained(

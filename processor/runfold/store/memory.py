@@ -17,18 +17,25 @@ from msgspec.structs import replace
 from runfold.fold.changes import Changes, JournalEntry, Letter, RunChange
 from runfold.fold.outcome import Flag
 from runfold.fold.usage import SUMS, BucketKey
-from runfold.store.identity import check_owner
+from runfold.store.claims import ClaimedRow
+from runfold.store.identity import check_growth, check_owner
 from runfold.store.port import (
+    ClaimHistory,
+    Crew,
     DoorChange,
+    Growth,
     Lease,
+    LostRange,
     Note,
     PartitionStatus,
     Row,
     RunFilter,
+    Seat,
     StalePosition,
     StoredRun,
     StoreIdentity,
     UsageRow,
+    WorkerStatus,
 )
 from runfold.store.rows import check_covered, encode_headers, numbered
 from runfold.store.split import chosen
@@ -46,6 +53,7 @@ class _Position(Struct, kw_only=True):
     last_offset: int | None = None
     last_hash: bytes | None = None
     committed_at: int | None = None
+    history: ClaimHistory = ClaimHistory()
 
 
 class MemoryStore:
@@ -64,6 +72,9 @@ class MemoryStore:
         self._usage: dict[BucketKey, tuple[int, ...]] = {}
         self._tally: dict[int, Counter[str]] = defaultdict(Counter)
         self._notes: dict[tuple[int, int, str], Note] = {}
+        self._workers: dict[str, WorkerStatus] = {}
+        self._lost: dict[Place, LostRange] = {}
+        self._growths: list[Growth] = []
 
     def _now(self) -> int:
         return round(self._clock() * 1000)
@@ -103,27 +114,94 @@ class MemoryStore:
         now, leases = self._now(), {}
         for partition, begin in partitions.items():
             at = self._positions.setdefault(partition, _Position(next=begin, first_offset=begin))
-            if at.owner in (None, owner) or at.lease_until <= now:
-                at.owner, at.epoch, at.lease_until = owner, at.epoch + 1, now + round(lease * 1000)
-                leases[partition] = Lease(
-                    partition=partition,
-                    position=at.next,
-                    epoch=at.epoch,
-                    first_offset=at.first_offset,
-                    last_offset=at.last_offset,
-                    last_hash=at.last_hash,
-                )
+            row = ClaimedRow(
+                partition=partition,
+                position=at.next,
+                epoch=at.epoch,
+                owner=at.owner,
+                lease_until=at.lease_until,
+                first_offset=at.first_offset,
+                last_offset=at.last_offset,
+                last_hash=at.last_hash,
+                history=at.history,
+            )
+            if row.may_go_to(owner, now=now):
+                held = leases[partition] = row.claimed_by(owner)
+                at.owner, at.epoch, at.lease_until = owner, held.epoch, now + round(lease * 1000)
+                at.history = held.history
         return leases
 
     async def renew(self, owner: str, leases: Mapping[int, Lease], *, lease: float) -> set[int]:
-        held = self._held(owner, leases)
+        now, held = self._now(), self._held(owner, leases)
+        until = now + round(lease * 1000)
+        since = self._workers[owner].since if owner in self._workers else now
+        self._workers[owner] = WorkerStatus(owner=owner, since=since, seen_at=now, alive_until=until)
+        self._workers = {known.owner: known for known in await self.workers()}
         for at in held.values():
-            at.lease_until = self._now() + round(lease * 1000)
+            at.lease_until = until
         return set(held)
+
+    async def crew(self) -> Crew:
+        now = self._now()
+        return Crew(
+            alive=frozenset(owner for owner, known in self._workers.items() if known.alive_until > now),
+            seats={
+                partition: Seat(owner=at.owner if at.lease_until > now else None, position=at.next)
+                for partition, at in sorted(self._positions.items())
+            },
+        )
+
+    async def workers(self) -> list[WorkerStatus]:
+        now, owners = self._now(), {at.owner for at in self._positions.values()}
+        known = (each for each in self._workers.values() if each.alive_until > now or each.owner in owners)
+        return sorted(known, key=lambda each: (each.since, each.owner))
 
     async def release(self, owner: str, leases: Mapping[int, Lease]) -> None:
         for at in self._held(owner, leases).values():
             at.owner, at.lease_until = None, 0
+
+    async def leave(self, owner: str) -> None:
+        for at in self._positions.values():
+            if at.owner == owner:
+                at.owner, at.lease_until = None, 0
+        self._workers.pop(owner, None)
+
+    async def bury(self, owners: Sequence[str]) -> None:
+        for at in self._positions.values():
+            if at.owner in owners:
+                at.lease_until = 0
+        for owner in owners:
+            self._workers.pop(owner, None)
+
+    async def begin_trial(self, lease: Lease, offset: int) -> None:
+        at = self._positions[lease.partition]
+        if at.epoch != lease.epoch:
+            raise StalePosition(f"partition {lease.partition} is no longer held in epoch {lease.epoch}")
+        at.history = replace(at.history, trial=offset)
+
+    async def accept_growth(self, growth: Growth) -> None:
+        check_growth(self._identity, growth)
+        self._identity = replace(self._identity, partitions=growth.partitions)
+        self._growths.append(growth)
+
+    async def growths(self) -> list[Growth]:
+        return list(self._growths)
+
+    async def note_loss(self, lost: LostRange) -> None:
+        known = self._lost.get((lost.partition, lost.begin), lost)
+        if known.accepted_at is None:
+            self._lost[lost.partition, lost.begin] = replace(known, end=max(known.end, lost.end))
+
+    async def accept_loss(self, lost: LostRange) -> None:
+        at = self._positions.get(lost.partition)
+        if at is None or at.next != lost.begin:
+            raise StalePosition(f"partition {lost.partition} is no longer at {lost.begin}: nothing was written")
+        at.next, at.epoch = lost.end, at.epoch + 1
+        known = self._lost.get((lost.partition, lost.begin), lost)
+        self._lost[lost.partition, lost.begin] = replace(known, end=lost.end, accepted_at=self._now())
+
+    async def lost_ranges(self) -> list[LostRange]:
+        return [lost for _, lost in sorted(self._lost.items(), key=itemgetter(0))]
 
     def _held(self, owner: str, leases: Mapping[int, Lease]) -> dict[int, _Position]:
         positions = ((partition, self._positions.get(partition), lease.epoch) for partition, lease in leases.items())
@@ -194,6 +272,9 @@ class MemoryStore:
     async def add_note(self, note: Note) -> None:
         self._notes[note.partition, note.offset, note.kind] = note
 
+    async def remove_note(self, note: Note) -> None:
+        self._notes.pop((note.partition, note.offset, note.kind), None)
+
     async def notes(self) -> list[Note]:
         return [note for _, note in sorted(self._notes.items(), key=itemgetter(0))]
 
@@ -208,6 +289,7 @@ class MemoryStore:
                 first_offset=at.first_offset,
                 tally=dict(self._tally[partition]),
                 committed_at=at.committed_at,
+                history=at.history,
             )
             for partition, at in sorted(self._positions.items())
         ]

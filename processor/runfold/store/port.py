@@ -37,15 +37,36 @@ class StoreBusy(StoreError):
     """Another process serves this store (exit code 2); the message names its pid."""
 
 
+class PartitionsGrown(StoreRefused):
+    """The log has more partitions than the store was told to expect: somebody has to accept that once (exit code 2)."""
+
+
 class StalePosition(StoreError):
     """Somebody else moved a partition's position or epoch: nothing was written; drop caches and read again."""
+
+
+class ClaimHistory(Struct, frozen=True, kw_only=True):
+    """What the claims of a partition tell about those who held it; see :mod:`runfold.store.claims`.
+
+    ``takeovers`` counts claims from an owner that had not let go. ``stalled`` are those in a row at the same position
+    ``claimed_at``. ``trial`` is the offset of a record that is in hand alone. ``suspect`` is that of one whose process ended
+    then, ``deaths`` how often.
+    """
+
+    takeovers: int = 0
+    stalled: int = 0
+    claimed_at: int | None = None
+    trial: int | None = None
+    suspect: int | None = None
+    deaths: int = 0
 
 
 class Lease(Struct, frozen=True, kw_only=True):
     """A partition that this owner may fold: its position, and the epoch that every write has to name.
 
     ``first_offset`` is the first offset the store ever had of the partition. ``last_offset`` and ``last_hash`` name the
-    last record folded, which the log is asked for again: a log that answers otherwise is another log.
+    last record folded, which the log is asked for again: a log that answers otherwise is another log. ``taken_from`` is the
+    owner that had not let go of it, if it was taken over.
     """
 
     partition: int
@@ -54,6 +75,8 @@ class Lease(Struct, frozen=True, kw_only=True):
     first_offset: int
     last_offset: int | None = None
     last_hash: bytes | None = None
+    taken_from: str | None = None
+    history: ClaimHistory = ClaimHistory()
 
 
 class PartitionStatus(Struct, frozen=True, kw_only=True):
@@ -67,6 +90,52 @@ class PartitionStatus(Struct, frozen=True, kw_only=True):
     first_offset: int
     tally: dict[str, int]
     committed_at: int | None = None
+    history: ClaimHistory = ClaimHistory()
+
+
+class WorkerStatus(Struct, frozen=True, kw_only=True):
+    """A worker that serves the store, with partitions or without: since when, when it last said so, until when that holds."""
+
+    owner: str
+    since: int
+    seen_at: int
+    alive_until: int
+
+
+class Seat(Struct, frozen=True, kw_only=True):
+    """Who holds a partition by a lease that runs (None: nobody), and the partition's position."""
+
+    owner: str | None
+    position: int
+
+
+class Crew(Struct, frozen=True, kw_only=True):
+    """Who shares the partitions, by the store's clock: ``alive`` are the workers, ``seats`` the partitions that are known."""
+
+    alive: frozenset[str]
+    seats: dict[int, Seat]
+
+
+class LostRange(Struct, frozen=True, kw_only=True):
+    """Offsets ``begin`` up to but not including ``end`` that the log no longer had when they were to be folded.
+
+    ``accepted_at`` is when somebody decided to go on behind them; None while nobody has.
+    """
+
+    partition: int
+    begin: int
+    end: int
+    noticed_at: int
+    accepted_at: int | None = None
+
+
+class Growth(Struct, frozen=True, kw_only=True):
+    """That the log has grown from ``before`` to ``partitions``, accepted while ``open_runs`` might be split by it."""
+
+    before: int
+    partitions: int
+    open_runs: int
+    accepted_at: int
 
 
 class StoredRun(Struct, frozen=True, kw_only=True):
@@ -156,10 +225,45 @@ class Store(Protocol):
         """
 
     async def renew(self, owner: str, leases: Mapping[int, Lease], *, lease: float) -> set[int]:
-        """Prolong; returns the partitions still owned at their epoch."""
+        """Prolong, and say that ``owner`` is alive, were it without a partition; returns those still owned at their epoch."""
+
+    async def crew(self) -> Crew:
+        """Who is alive, and who holds what: cheap enough to be asked several times a second."""
+
+    async def workers(self) -> list[WorkerStatus]:
+        """Those who are alive, and those who fell silent while they owned partitions."""
 
     async def release(self, owner: str, leases: Mapping[int, Lease]) -> None:
         """Let go at once, so that the next owner need not wait."""
+
+    async def leave(self, owner: str) -> None:
+        """Let go of everything that ``owner`` has, at whatever epoch, and take it off the list of workers."""
+
+    async def bury(self, owners: Sequence[str]) -> None:
+        """End the leases of workers that are known to be dead: the next claim of their partitions is a takeover."""
+
+    async def begin_trial(self, lease: Lease, offset: int) -> None:
+        """Mark that this record is taken in hand alone, before it is: if its process dies, the next claim tells so.
+
+        Raises StalePosition where the partition is not held at the lease's epoch.
+        """
+
+    async def accept_growth(self, growth: Growth) -> None:
+        """Expect ``growth.partitions`` from now on, where ``growth.before`` were. Raises StoreRefused where they were not."""
+
+    async def growths(self) -> list[Growth]: ...
+
+    async def note_loss(self, lost: LostRange) -> None:
+        """Remember a lost range that nobody has accepted yet; one that begins at the same offset becomes as long as this."""
+
+    async def accept_loss(self, lost: LostRange) -> None:
+        """Go on behind a lost range: epoch + 1, position from its begin to its end, and that it was accepted, all at once.
+
+        Raises StalePosition where the partition does not stand at the range's begin.
+        """
+
+    async def lost_ranges(self) -> list[LostRange]:
+        """By partition and offset, accepted or not."""
 
     async def load(self, partition: int, run_ids: Sequence[str]) -> dict[str, StoredRun]:
         """The rows of those runs that the store has, as last committed.
@@ -182,6 +286,9 @@ class Store(Protocol):
         """
 
     async def add_note(self, note: Note) -> None: ...
+
+    async def remove_note(self, note: Note) -> None:
+        """Take a decision back: the note of this place and kind."""
 
     async def notes(self) -> list[Note]: ...
 

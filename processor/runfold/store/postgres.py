@@ -11,16 +11,27 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 
 from runfold.fold.changes import Changes, Letter
-from runfold.store import postgres_events, postgres_leases, postgres_reads, postgres_writes
+from runfold.store import (
+    postgres_events,
+    postgres_incidents,
+    postgres_leases,
+    postgres_reads,
+    postgres_workers,
+    postgres_writes,
+)
 from runfold.store.port import (
+    Crew,
     DoorChange,
+    Growth,
     Lease,
+    LostRange,
     Note,
     PartitionStatus,
     RunFilter,
     StoredRun,
     StoreIdentity,
     UsageRow,
+    WorkerStatus,
 )
 from runfold.store.postgres_connection import READER, WRITER, Lane
 from runfold.store.postgres_pool import Readers
@@ -126,6 +137,36 @@ class PostgresStore:
     async def release(self, owner: str, leases: Mapping[int, Lease]) -> None:
         await self._write().run(lambda session: postgres_leases.release(session, owner, leases))
 
+    async def crew(self) -> Crew:
+        return await self._read().read(postgres_workers.read_crew)
+
+    async def workers(self) -> list[WorkerStatus]:
+        return await self._read().read(postgres_workers.read_workers)
+
+    async def leave(self, owner: str) -> None:
+        await self._write().run(lambda session: postgres_workers.leave(session, owner))
+
+    async def bury(self, owners: Sequence[str]) -> None:
+        await self._write().run(lambda session: postgres_workers.bury(session, owners))
+
+    async def begin_trial(self, lease: Lease, offset: int) -> None:
+        await self._write().run(lambda session: postgres_workers.begin_trial(session, lease, offset))
+
+    async def accept_growth(self, growth: Growth) -> None:
+        await self._write().run(lambda session: postgres_incidents.accept_growth(session, growth))
+
+    async def growths(self) -> list[Growth]:
+        return await self._read().read(postgres_incidents.read_growths)
+
+    async def note_loss(self, lost: LostRange) -> None:
+        await self._write().run(lambda session: postgres_incidents.note_loss(session, lost))
+
+    async def accept_loss(self, lost: LostRange) -> None:
+        await self._write().run(lambda session: postgres_incidents.accept_loss(session, lost))
+
+    async def lost_ranges(self) -> list[LostRange]:
+        return await self._read().read(postgres_incidents.read_lost_ranges)
+
     async def load(self, partition: int, run_ids: Sequence[str]) -> dict[str, StoredRun]:
         return await self._load().run(lambda session: postgres_reads.load(session, partition, run_ids))
 
@@ -141,6 +182,9 @@ class PostgresStore:
 
     async def add_note(self, note: Note) -> None:
         await self._write().run(lambda session: postgres_leases.write_note(session, note))
+
+    async def remove_note(self, note: Note) -> None:
+        await self._write().run(lambda session: postgres_leases.remove_note(session, note))
 
     async def notes(self) -> list[Note]:
         return await self._read().read(postgres_leases.read_notes)

@@ -15,16 +15,18 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from asyncpg import LockNotAvailableError, Record
-from msgspec.structs import replace
+from asyncpg import Record
+from msgspec.structs import astuple, replace
 
+from runfold.store.claims import ClaimedRow
 from runfold.store.identity import check_owner
-from runfold.store.port import Lease, Note, PartitionStatus, StoreIdentity
+from runfold.store.port import ClaimHistory, Lease, Note, PartitionStatus, Row, StoreIdentity
 from runfold.store.postgres_connection import NOW, Session
+from runfold.store.postgres_events import columns_of
 from runfold.store.postgres_rows import stored_text, told_text
 from runfold.store.postgres_schema import lock_schema
+from runfold.store.postgres_workers import announce
 
-CLAIM_LOCK_SECONDS: Final = 1.0
 TAKEOVER_SECONDS: Final = 5.0
 """A transaction of an owner whose lease has run out is ended when it is older than this and stands in the way."""
 
@@ -33,14 +35,18 @@ _BEGIN: Final = """insert into position (partition, next, epoch, lease_until, fi
     select partition, begin, 0, 0, begin from unnest($1::integer[], $2::bigint[]) as given (partition, begin)
     where not exists (select from position as known where known.partition = given.partition)
     order by partition on conflict do nothing"""
-# Rows are locked in key order, and looked at again once they are: whoever was quicker has them.
-_CLAIM: Final = f"""with free as (select partition from position where partition = any($1::integer[])
-        and (owner is null or owner = $2 or lease_until <= {NOW}) order by partition for update {{waiting}})
-    update position set owner = $2, epoch = epoch + 1, lease_until = {NOW} + $3,
-        backend = case when $4::boolean then pg_backend_pid() end,
-        backend_since = case when $4::boolean then {_MY_BACKEND} end
-    from free where position.partition = free.partition
-    returning position.partition, next, epoch, first_offset, last_offset, last_hash"""
+HISTORY: Final = "takeovers, stalled, claimed_at, trial, suspect, deaths"
+# A row that another transaction has in hand is not waited for: its owner lives, or has to be ended first.
+_FOUND: Final = f"""select partition, next, epoch, owner, lease_until, first_offset, last_offset, last_hash,
+        {HISTORY}, {NOW} as now
+    from position where partition = any($1::integer[]) order by partition for update skip locked"""
+_CLAIM: Final = f"""update position set owner = $1, epoch = new.epoch, lease_until = {NOW} + $2,
+        backend = case when $3::boolean then pg_backend_pid() end,
+        backend_since = case when $3::boolean then {_MY_BACKEND} end,
+        ({HISTORY}) = row (new.takeovers, new.stalled, new.claimed_at, new.trial, new.suspect, new.deaths)
+    from unnest($4::integer[], $5::bigint[], $6::bigint[], $7::integer[], $8::bigint[], $9::bigint[], $10::bigint[],
+        $11::integer[]) as new (partition, epoch, takeovers, stalled, claimed_at, trial, suspect, deaths)
+    where position.partition = new.partition"""
 _HELD: Final = """with held as (select partition from position
         join unnest($1::integer[], $2::bigint[]) as mine (partition, epoch) using (partition, epoch)
         where owner = $3 order by partition for update of position)"""
@@ -55,6 +61,9 @@ _END_FROZEN: Final = f"""select distinct pg_terminate_backend(a.pid, 2000) from 
     where p.partition = any($1::integer[]) and a.pid <> pg_backend_pid() and a.xact_start is not null
         and (p.owner = $2
             or p.lease_until <= {NOW} and a.xact_start < clock_timestamp() - make_interval(secs => $3))"""
+# Where their transactions are in the way: expired leases, and those of the owner itself.
+_TO_BE_HAD: Final = f"""select exists (select from position where partition = any($1::integer[])
+    and (owner is null or owner = $2 or lease_until <= {NOW}))"""
 _IDENTITY: Final = """select schema_version, cluster_id, topic, partitions, fold_version, settings_hash,
     (select n from generation as g where (g.fold_version, g.settings_hash) = (meta.fold_version, meta.settings_hash)) as n
     from meta"""
@@ -63,40 +72,56 @@ _IDENTITY: Final = """select schema_version, cluster_id, topic, partitions, fold
 async def claim(
     session: Session, owner: str, partitions: Mapping[int, int], *, lease_ms: int, takeover: float
 ) -> dict[int, Lease]:
-    """As the port says. A row that stays locked is let be, after whoever froze with it was ended where that was due."""
+    """As the port says. A row that others keep locked is let be, after whoever froze with it was ended where that was due."""
     wanted = sorted(partitions)
     async with session.writing():
         await session.connection.execute(_BEGIN, wanted, [partitions[which] for which in wanted])
-    try:
-        async with session.writing(lock=CLAIM_LOCK_SECONDS):
-            rows = await _claim(session, owner, wanted, lease_ms=lease_ms)
-    except LockNotAvailableError:
+    leases = await _claim(session, owner, wanted, lease_ms=lease_ms)
+    if missing := [which for which in wanted if which not in leases]:
         async with session.glancing():
-            await session.connection.fetch(_END_FROZEN, wanted, owner, takeover)
-        async with session.writing():
-            rows = await _claim(session, owner, wanted, lease_ms=lease_ms, waiting="skip locked")
-    return {row[0]: _lease(row) for row in rows}
+            locked = await session.connection.fetchval(_TO_BE_HAD, missing, owner)
+        if locked:
+            async with session.glancing():
+                await session.connection.fetch(_END_FROZEN, missing, owner, takeover)
+            leases |= await _claim(session, owner, missing, lease_ms=lease_ms)
+    return leases
 
 
-async def _claim(session: Session, owner: str, wanted: list[int], *, lease_ms: int, waiting: str = "") -> list[Record]:
-    statement = _CLAIM.format(waiting=waiting)
-    return await session.connection.fetch(statement, wanted, owner, lease_ms, not session.database.pooled)
+async def _claim(session: Session, owner: str, wanted: list[int], *, lease_ms: int) -> dict[int, Lease]:
+    async with session.writing():
+        found = [_told(row) for row in await session.connection.fetch(_FOUND, wanted)]
+        leases = {row.partition: row.claimed_by(owner) for row, now in found if row.may_go_to(owner, now=now)}
+        if leases:
+            rows = [(lease.partition, lease.epoch, *astuple(lease.history)) for lease in leases.values()]
+            columns = columns_of(list[Row](rows))
+            await session.connection.execute(_CLAIM, owner, lease_ms, not session.database.pooled, *columns)
+    return leases
 
 
-def _lease(row: Record) -> Lease:
-    partition, position, epoch, first, last, last_hash = row
-    return Lease(
-        partition=partition,
-        position=position,
-        epoch=epoch,
-        first_offset=first,
-        last_offset=last,
-        last_hash=last_hash,
+def _told(row: Record) -> tuple[ClaimedRow, int]:
+    """A row of _FOUND, and the store's time."""
+    found = ClaimedRow(
+        partition=row["partition"],
+        position=row["next"],
+        epoch=row["epoch"],
+        owner=row["owner"],
+        lease_until=row["lease_until"],
+        first_offset=row["first_offset"],
+        last_offset=row["last_offset"],
+        last_hash=row["last_hash"],
+        history=history_of(row),
     )
+    return found, row["now"]
+
+
+def history_of(row: Record) -> ClaimHistory:
+    """What stands in the columns HISTORY."""
+    return ClaimHistory(**{name: row[name] for name in ClaimHistory.__struct_fields__})
 
 
 async def renew(session: Session, owner: str, leases: Mapping[int, Lease], *, lease_ms: int) -> set[int]:
     async with session.writing():
+        await announce(session, owner, lease_ms=lease_ms)
         held = _named(leases), owner, lease_ms, not session.database.pooled
         rows = await session.connection.fetch(_RENEW, *held[0], *held[1:])
     return {partition for (partition,) in rows}
@@ -115,6 +140,11 @@ async def read_identity(session: Session) -> StoreIdentity:
     async with session.glancing():
         identity, _ = await _identity(session)
     return identity
+
+
+async def read_own_identity(session: Session) -> StoreIdentity:
+    """As :func:`read_identity`, in a transaction of the caller's."""
+    return (await _identity(session))[0]
 
 
 async def bind(session: Session, owner: StoreIdentity, *, compatible: Sequence[int]) -> int:
@@ -163,7 +193,7 @@ async def _identity(session: Session) -> tuple[StoreIdentity, int | None]:
 async def read_partitions(session: Session) -> list[PartitionStatus]:
     async with session.glancing():
         rows = await session.connection.fetch(
-            """select partition, next, epoch, owner, lease_until, first_offset, committed_at, outcome, count
+            f"""select partition, next, epoch, owner, lease_until, first_offset, committed_at, outcome, count, {HISTORY}
                 from position left join tally using (partition) order by partition, outcome"""
         )
     tallies: dict[int, dict[str, int]] = defaultdict(dict)
@@ -181,6 +211,7 @@ async def read_partitions(session: Session) -> list[PartitionStatus]:
             first_offset=row["first_offset"],
             tally=tallies[partition],
             committed_at=row["committed_at"],
+            history=history_of(row),
         )
         for partition, row in told.items()
     ]
@@ -193,6 +224,14 @@ async def write_note(session: Session, note: Note) -> None:
             """insert into note values ($1, $2, $3, $4, $5) on conflict (partition, log_offset, kind) do update
                 set reason = excluded.reason, noted_at = excluded.noted_at""",
             *(note.partition, note.offset, note.kind, stored_text(note.reason), note.noted_at),
+        )
+
+
+async def remove_note(session: Session, note: Note) -> None:
+    async with session.writing():
+        await session.connection.execute(
+            "delete from note where partition = $1 and log_offset = $2 and kind = $3",
+            *(note.partition, note.offset, note.kind),
         )
 
 

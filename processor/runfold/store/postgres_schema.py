@@ -81,7 +81,22 @@ _FIRST = (
     f"""create table note (partition integer not null, log_offset bigint not null, kind {_TEXT} not null,
         reason {_TEXT} not null, noted_at bigint not null, primary key (partition, log_offset, kind))""",
 )
-MIGRATIONS: list[tuple[str, ...]] = [_FIRST]
+_WORKERS = (
+    # What the claims of a partition tell about its owners: see claims.
+    """alter table position add column takeovers bigint not null default 0, add column stalled integer not null default 0,
+        add column claimed_at bigint, add column trial bigint, add column suspect bigint,
+        add column deaths integer not null default 0""",
+    # Who is alive, with partitions or without.
+    f"""create table worker (owner {_TEXT} primary key, since bigint not null, seen_at bigint not null,
+        alive_until bigint not null) with (fillfactor = 50, {_HOT})""",
+    # What the log had lost before it was folded, and whether somebody has decided to go on behind it.
+    """create table lost_range (partition integer not null, first bigint not null, following bigint not null,
+        noticed_at bigint not null, accepted_at bigint, primary key (partition, first))""",
+    # That the log has more partitions than it had: one row each time that was accepted.
+    """create table growth (partitions integer primary key, before integer not null, open_runs bigint not null,
+        accepted_at bigint not null)""",
+)
+MIGRATIONS: list[tuple[str, ...]] = [_FIRST, _WORKERS]
 
 _LOCK: Final = "select pg_advisory_xact_lock(hashtextextended('runfold:' || $1, 0))"
 _OURS: Final = """select

@@ -14,16 +14,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from runfold.fold.changes import Changes, Letter
-from runfold.store import sqlite_leases, sqlite_reads, sqlite_writes
+from runfold.store import sqlite_incidents, sqlite_leases, sqlite_reads, sqlite_workers, sqlite_writes
 from runfold.store.port import (
+    Crew,
     DoorChange,
+    Growth,
     Lease,
+    LostRange,
     Note,
     PartitionStatus,
     RunFilter,
     StoredRun,
     StoreIdentity,
     UsageRow,
+    WorkerStatus,
 )
 from runfold.store.serve_lock import serve_lock
 from runfold.store.sqlite_connection import Lane
@@ -62,7 +66,7 @@ class SqliteStore:
                 await self._lane("write").run(migrate, self.path)
             if write and self._alone:
                 # Whoever holds the lock is the only owner alive: what a killed one held need not be waited for.
-                await self._lane("write").run(sqlite_leases.free_all)
+                await self._lane("write").run(sqlite_workers.bury_all)
             await self._add_lane("read")
             await self._lane("read").run(check_readable, self.path)
             await self._add_lane("load")
@@ -123,6 +127,36 @@ class SqliteStore:
     async def release(self, owner: str, leases: Mapping[int, Lease]) -> None:
         await self._lane("write").run(sqlite_leases.release, owner, leases)
 
+    async def crew(self) -> Crew:
+        return await self._lane("read").read(sqlite_workers.read_crew)
+
+    async def workers(self) -> list[WorkerStatus]:
+        return await self._lane("read").read(sqlite_workers.read_workers)
+
+    async def leave(self, owner: str) -> None:
+        await self._lane("write").run(sqlite_workers.leave, owner)
+
+    async def bury(self, owners: Sequence[str]) -> None:
+        await self._lane("write").run(sqlite_workers.bury, owners)
+
+    async def begin_trial(self, lease: Lease, offset: int) -> None:
+        await self._lane("write").run(sqlite_workers.begin_trial, lease, offset)
+
+    async def accept_growth(self, growth: Growth) -> None:
+        await self._lane("write").run(sqlite_incidents.accept_growth, growth)
+
+    async def growths(self) -> list[Growth]:
+        return await self._lane("read").read(sqlite_incidents.read_growths)
+
+    async def note_loss(self, lost: LostRange) -> None:
+        await self._lane("write").run(sqlite_incidents.note_loss, lost)
+
+    async def accept_loss(self, lost: LostRange) -> None:
+        await self._lane("write").run(sqlite_incidents.accept_loss, lost)
+
+    async def lost_ranges(self) -> list[LostRange]:
+        return await self._lane("read").read(sqlite_incidents.read_lost_ranges)
+
     async def load(self, partition: int, run_ids: Sequence[str]) -> dict[str, StoredRun]:
         return await self._lane("load").read(sqlite_reads.load, partition, run_ids)
 
@@ -134,6 +168,9 @@ class SqliteStore:
 
     async def add_note(self, note: Note) -> None:
         await self._lane("write").run(sqlite_writes.write_note, note)
+
+    async def remove_note(self, note: Note) -> None:
+        await self._lane("write").run(sqlite_writes.remove_note, note)
 
     async def notes(self) -> list[Note]:
         return await self._lane("read").read(sqlite_leases.read_notes)

@@ -9,18 +9,24 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
+from msgspec.structs import astuple
+
+from runfold.store.claims import ClaimedRow
 from runfold.store.identity import check_owner
-from runfold.store.port import Lease, Note, PartitionStatus, StoreIdentity
+from runfold.store.port import ClaimHistory, Lease, Note, PartitionStatus, StoreIdentity
 from runfold.store.sqlite_connection import NOW, transaction
 from runfold.store.sqlite_schema import schema_version
+from runfold.store.sqlite_workers import announce
 
 _BEGIN: Final = """insert into position (partition, next, epoch, lease_until, first_offset)
     values (?1, ?2, 0, 0, ?2) on conflict do nothing"""
-_CLAIM: Final = f"""update position set owner = ?1, epoch = epoch + 1, lease_until = {NOW} + ?2
-    where partition = ?3 and (owner is null or owner = ?1 or lease_until <= {NOW})
-    returning next, epoch, first_offset, last_offset, last_hash"""
+HISTORY: Final = "takeovers, stalled, claimed_at, trial, suspect, deaths"
+_FOUND: Final = f"""select partition, next, epoch, owner, lease_until, first_offset, last_offset, last_hash, {HISTORY}
+    from position where partition = ?"""
+_CLAIM: Final = f"""update position set owner = ?, epoch = ?, lease_until = {NOW} + ?, ({HISTORY}) = (?, ?, ?, ?, ?, ?)
+    where partition = ?"""
 _RENEW: Final = f"update position set lease_until = {NOW} + ? where partition = ? and owner = ? and epoch = ?"
 _RELEASE: Final = "update position set owner = null, lease_until = 0 where partition = ? and owner = ? and epoch = ?"
 
@@ -28,22 +34,39 @@ _RELEASE: Final = "update position set owner = null, lease_until = 0 where parti
 def claim(db: sqlite3.Connection, owner: str, partitions: Mapping[int, int], *, lease_ms: int) -> dict[int, Lease]:
     leases = {}
     with transaction(db):
+        (now,) = db.execute(f"select {NOW}").fetchone()
         for partition, begin in sorted(partitions.items()):
             db.execute(_BEGIN, (partition, begin))
-            for position, epoch, first, last, last_hash in db.execute(_CLAIM, (owner, lease_ms, partition)).fetchall():
-                leases[partition] = Lease(
-                    partition=partition,
-                    position=position,
-                    epoch=epoch,
-                    first_offset=first,
-                    last_offset=last,
-                    last_hash=last_hash,
-                )
+            found = _told(db.execute(_FOUND, (partition,)).fetchone())
+            if found.may_go_to(owner, now=now):
+                lease = leases[partition] = found.claimed_by(owner)
+                db.execute(_CLAIM, (owner, lease.epoch, lease_ms, *astuple(lease.history), partition))
     return leases
+
+
+def _told(row: tuple[Any, ...]) -> ClaimedRow:
+    partition, position, epoch, owner, lease_until, first, last, last_hash, *history = row
+    return ClaimedRow(
+        partition=partition,
+        position=position,
+        epoch=epoch,
+        owner=owner,
+        lease_until=lease_until,
+        first_offset=first,
+        last_offset=last,
+        last_hash=last_hash,
+        history=history_of(history),
+    )
+
+
+def history_of(columns: Sequence[Any]) -> ClaimHistory:
+    """What stands in the columns HISTORY."""
+    return ClaimHistory(**dict(zip(ClaimHistory.__struct_fields__, columns, strict=True)))
 
 
 def renew(db: sqlite3.Connection, owner: str, leases: Mapping[int, Lease], *, lease_ms: int) -> set[int]:
     with transaction(db):
+        announce(db, owner, lease_ms=lease_ms)
         return {
             partition
             for partition, lease in sorted(leases.items())
@@ -54,12 +77,6 @@ def renew(db: sqlite3.Connection, owner: str, leases: Mapping[int, Lease], *, le
 def release(db: sqlite3.Connection, owner: str, leases: Mapping[int, Lease]) -> None:
     with transaction(db):
         db.executemany(_RELEASE, [(partition, owner, lease.epoch) for partition, lease in sorted(leases.items())])
-
-
-def free_all(db: sqlite3.Connection) -> None:
-    """End every lease. For whoever knows that no owner is alive: an epoch that is claimed next still shuts out a zombie."""
-    with transaction(db):
-        db.execute("update position set owner = null, lease_until = 0 where owner is not null")
 
 
 def read_identity(db: sqlite3.Connection) -> StoreIdentity:
@@ -99,7 +116,8 @@ def read_partitions(db: sqlite3.Connection) -> list[PartitionStatus]:
     for partition, outcome, count in db.execute("select partition, outcome, count from tally"):
         tallies[partition][outcome] = count
     rows = db.execute(
-        "select partition, next, epoch, owner, lease_until, first_offset, committed_at from position order by partition"
+        f"""select partition, next, epoch, owner, lease_until, first_offset, committed_at, {HISTORY}
+            from position order by partition"""
     )
     return [
         PartitionStatus(
@@ -111,8 +129,9 @@ def read_partitions(db: sqlite3.Connection) -> list[PartitionStatus]:
             first_offset=first_offset,
             tally=tallies[partition],
             committed_at=committed_at,
+            history=history_of(history),
         )
-        for partition, position, epoch, owner, lease_until, first_offset, committed_at in rows
+        for partition, position, epoch, owner, lease_until, first_offset, committed_at, *history in rows
     ]
 
 

@@ -72,7 +72,25 @@ _FIRST = (
     """create table note (partition integer not null, offset integer not null, kind text not null, reason text not null,
         noted_at integer not null, primary key (partition, offset, kind)) without rowid""",
 )
-MIGRATIONS: list[tuple[str, ...]] = [_FIRST]
+_WORKERS = (
+    # What the claims of a partition tell about its owners: see claims.
+    "alter table position add column takeovers integer not null default 0",
+    "alter table position add column stalled integer not null default 0",
+    "alter table position add column claimed_at integer",
+    "alter table position add column trial integer",
+    "alter table position add column suspect integer",
+    "alter table position add column deaths integer not null default 0",
+    # Who is alive, with partitions or without.
+    """create table worker (owner text primary key, since integer not null, seen_at integer not null,
+        alive_until integer not null) without rowid""",
+    # What the log had lost before it was folded, and whether somebody has decided to go on behind it.
+    """create table lost_range (partition integer not null, first integer not null, following integer not null,
+        noticed_at integer not null, accepted_at integer, primary key (partition, first)) without rowid""",
+    # That the log has more partitions than it had: one row each time that was accepted.
+    """create table growth (partitions integer primary key, before integer not null, open_runs integer not null,
+        accepted_at integer not null)""",
+)
+MIGRATIONS: list[tuple[str, ...]] = [_FIRST, _WORKERS]
 
 
 def schema_version(db: sqlite3.Connection) -> int:

@@ -82,6 +82,13 @@ def write_note(db: sqlite3.Connection, note: Note) -> None:
         )
 
 
+def remove_note(db: sqlite3.Connection, note: Note) -> None:
+    with transaction(db):
+        db.execute(
+            "delete from note where partition = ? and offset = ? and kind = ?", (note.partition, note.offset, note.kind)
+        )
+
+
 def _move(db: sqlite3.Connection, positions: Mapping[int, PositionChange], leases: Mapping[int, Lease]) -> None:
     for partition, move in sorted(positions.items()):
         lease = leases.get(partition)
