@@ -9,7 +9,7 @@ import signal
 import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
-from fire_topics import log_of, sink_of
+from fire_topics import log_of, looked_at, sink_of
 from kafka_fixtures import create_topic
 from production import production
 from under_fire import assert_same
@@ -87,8 +87,10 @@ async def make_anew(admin, topic):
                 await asyncio.sleep(0.1)
 
 
+@pytest.mark.usefixtures("collector")
 async def test_the_start_moves_past_the_position(own_topic, scale, store_url, light, admin, random):
-    """Where retention takes what was not folded, workers name what is lost, and fold nothing beyond it."""
+    """What retention took unfolded is named, and refused; accepted, all but that is folded, and it stays on record."""
+    filled = await looked_at(own_topic)
     fleet = await light(log_of(own_topic), store_url)
     fleet.fill()
     await fleet.all_serve()
@@ -96,31 +98,38 @@ async def test_the_start_moves_past_the_position(own_topic, scale, store_url, li
     for worker in fleet.living:
         for hand in worker.processes():
             await fleet.kill(hand)
-    which, begin = await beyond(fleet, admin, own_topic, random)
+    which, begin, end = await beyond(fleet, admin, filled, random)
     before = await fleet.held()
-    position = {each.partition: each.position for each in await fleet.look()}[which]
     worker = fleet.join()
     fleet.expect_ends()
     assert await worker.ended(within=60) not in {0, -signal.SIGTERM}
-    assert f"partition {which}: offsets {position} to {begin - 1} are gone" in worker.text
-    assert_same(await fleet.held(), before)
+    assert f"partition {which}: offsets {begin} to {end - 1} are gone" in worker.text
+    assert_folded(await fleet.held(), before, which)
+    assert not (await fleet.status()).healthy
+    await fleet.until_end("--accept-loss")
+    after, lost = await fleet.held(), await fleet.lost_ranges()
+    assert after.records == filled.records - (end - begin)
+    assert whole(after, filled.quiet) == set(filled.ends) - {which}
+    assert [(each.partition, each.begin, each.end) for each in lost] == [(which, begin, end)]
+    assert lost[0].accepted_at is not None
 
 
-async def beyond(fleet, admin, topic, random):
-    """Delete the records of a partition to a place that is not folded yet."""
+def assert_folded(found, before, which):
+    """Nothing of the partition was folded meanwhile."""
+    assert found.digest.partitions[which] == before.digest.partitions[which]
+
+
+def whole(found, quiet):
+    """The partitions that are as if nothing had been lost."""
+    return {which for which, of in found.digest.partitions.items() if of == quiet.digest.partitions[which]}
+
+
+async def beyond(fleet, admin, filled, random):
+    """Delete a partition's records up to a place behind its position; returns what is lost."""
     standing = {each.partition: each.position for each in await fleet.look()}
-    ends = {which: await asyncio.to_thread(end_of, topic, which) for which in standing}
-    which = random.choice([which for which in standing if ends[which] > standing[which] + 1])
-    begin = random.randrange(standing[which] + 1, ends[which])
-    for done in admin.delete_records([TopicPartition(topic.topic, which, begin)]).values():
+    which = random.choice([which for which, end in filled.ends.items() if end > standing[which] + 1])
+    end = random.randrange(standing[which] + 1, filled.ends[which])
+    for done in admin.delete_records([TopicPartition(filled.topic.topic, which, end)]).values():
         done.result(30)
-    await fleet.tell(f"partition {which} begins at {begin}")
-    return which, begin
-
-
-def end_of(topic, which):
-    consumer = Consumer({"bootstrap.servers": topic.servers, "group.id": "looking", "log_level": 0})
-    try:
-        return consumer.get_watermark_offsets(TopicPartition(topic.topic, which), 10)[1]
-    finally:
-        consumer.close()
+    await fleet.tell(f"partition {which} begins at {end}")
+    return which, standing[which], end

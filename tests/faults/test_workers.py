@@ -102,9 +102,7 @@ async def test_told_to_leave_under_load(filled, scale, store_url, light):
         next_one = fleet.join()
         await fleet.reached(before + 1)
         starts.append(asyncio.get_running_loop().time() - begun - next_one.kept_waiting())
-    print(
-        f"starts that went on, less what other processes kept them waiting: {', '.join(f'{seconds:.2f} s' for seconds in starts)}"
-    )
+    print(f"starts, less what other processes kept them waiting: {', '.join(f'{each:.2f} s' for each in starts)}")
     assert min(starts) < 2
     assert_same(await fleet.folded(filled), filled.quiet)
 

@@ -25,7 +25,7 @@ from serving import Quiet, held_by, settings_of
 from runfold import wiring
 from runfold.cli.status_report import Report, report
 from runfold.log.clock import wall_clock
-from runfold.store.port import PartitionStatus, StoreUnreachable
+from runfold.store.port import LostRange, PartitionStatus, StoreUnreachable
 
 PATIENCE = 90.0
 """Seconds after which a fleet that gets no further has failed."""
@@ -187,9 +187,9 @@ class Fleet:
             await self.leave(worker)
         return await self.held()
 
-    async def until_end(self) -> None:
+    async def until_end(self, *options: str) -> None:
         """One worker that leaves by itself when it has folded what the log had when it came."""
-        worker = self.join("--until-end")
+        worker = self.join("--until-end", *options)
         worker.wanted = False
         code = await worker.ended(within=PATIENCE)
         assert code == 0, worker.text[-2000:]
@@ -202,6 +202,10 @@ class Fleet:
             return await report(source, self._eye, rules=self.settings.rules, now=wall_clock())
         finally:
             await source.close()
+
+    async def lost_ranges(self) -> list[LostRange]:
+        """What was lost, as the store has it on record."""
+        return await self._eye.lost_ranges()
 
     async def held(self) -> Quiet:
         """What the store holds."""
