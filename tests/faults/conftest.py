@@ -16,7 +16,7 @@ import asyncpg
 import pytest
 from confluent_kafka.admin import AdminClient
 from fire_topics import Filled, Scale, looked_at, sink_of
-from fire_workers import Worker
+from fire_workers import Hand
 from kafka_cluster import Cluster
 from kafka_fixtures import create_topic
 from postgres_fixtures import away_from_loops
@@ -42,7 +42,7 @@ def scale(request: pytest.FixtureRequest) -> Scale:
 
 @pytest.fixture
 def random(request: pytest.FixtureRequest) -> Random:
-    """Chance, by the seed of this run: ``-p randomly -p "randomly_seed=..."`` repeats it."""
+    """Chance, by the seed of this run, which ``--randomly-seed`` repeats."""
     seed = f"{request.config.getoption('randomly_seed', 0)} {request.node.name}"
     print(f"seed: {seed}")
     return Random(seed)
@@ -73,12 +73,12 @@ class Backends:
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
 
-    async def writing(self, worker: Worker) -> bool:
-        """Whether the worker's own stands in a transaction that has written."""
+    async def writing(self, hand: Hand) -> bool:
+        """Whether the process's own stands in a transaction that has written."""
         found = await self._connection.fetch(
             """select from position as p join pg_stat_activity as a on a.pid = p.backend
                 where split_part(p.owner, ':', 2) = $1 and a.backend_xid is not null and a.state <> 'idle'""",
-            str(worker.pid),
+            str(hand.pid),
         )
         return bool(found)
 

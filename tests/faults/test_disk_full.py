@@ -3,38 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import tempfile
-from contextlib import contextmanager
-from pathlib import Path
 
 import asyncpg
-import pytest
 from postgres_server import NOBODY
+from small_disk import small_disk
 from under_fire import assert_same
-
-
-class SmallDisk:
-    """A disk of some megabytes that can be made larger."""
-
-    def __init__(self, folder):
-        self.folder = folder
-
-    def resize(self, megabytes):
-        subprocess.run(["mount", "-o", f"remount,size={megabytes}m", str(self.folder)], check=True)
-
-
-@contextmanager
-def small_disk(megabytes, *, owner=0):
-    folder = Path(tempfile.mkdtemp(prefix="runfold-disk-"))
-    given = ["-t", "tmpfs", "-o", f"size={megabytes}m,mode=700,uid={owner},gid={owner}", "tmpfs", str(folder)]
-    mounted = subprocess.run(["mount", *given], check=False, capture_output=True)
-    if mounted.returncode:
-        folder.rmdir()
-        pytest.skip(f"NOT PROVEN: no small disk can be made here: {mounted.stderr.decode().strip()}")
-    yield SmallDisk(folder)
-    subprocess.run(["umount", "--lazy", folder], check=True)
-    folder.rmdir()
 
 
 async def filled_up(fleet, filled):
