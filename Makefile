@@ -6,7 +6,7 @@ PARALLEL ?= 2
 ENGINE ?= docker
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults lint kafka bench image settings constraints clean
+.PHONY: help install demo test faults soak lint kafka bench image settings constraints clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,8 +31,11 @@ demo: .venv/.runtime ## The main job on the embedded default: publish, fold, kil
 test: .venv/.development lint ## All tests, with types, style and architecture first
 	$(BIN)/python -m pytest -n $(PARALLEL)
 
-faults: .venv/.development ## The fault tests with their full counts
+faults: .venv/.development ## The fault tests with their full counts: 200,000 events, 20 kills each (about 40 min)
 	$(BIN)/python -m pytest -n $(PARALLEL) -m faults
+
+soak: .venv/.development ## Those that take their time: a minute of coming and going, idling, 2,000,000 events (about 15 min)
+	$(BIN)/python -m pytest -n $(PARALLEL) -m soak
 
 lint: .venv/.development ## Types, style, format and the directions between rooms
 	$(BIN)/ruff check

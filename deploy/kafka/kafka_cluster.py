@@ -66,7 +66,7 @@ class Cluster:
             nodes[0] = nodes[0]._replace(port=port)
         folder = Path(tempfile.mkdtemp(prefix="runfold-kafka-"))
         (folder / "cluster.json").write_text(json.dumps({"nodes": nodes, "class_path": jars}))
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        cluster_id = _new_id()
         cluster = cls._guarded(folder)
         try:
             for node in nodes:
@@ -197,6 +197,11 @@ class Cluster:
         self._guard.sendall(json.dumps({"do": what, "name": f"node-{node.number}", **more}).encode() + b"\n")
         answer: dict[str, Any] = json.loads(self._answers.readline())
         return answer
+
+
+def _new_id() -> str:
+    """An id as Kafka makes them: one that begins with a dash would be taken for an option."""
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
 
 
 @contextmanager

@@ -219,7 +219,7 @@ async def test_appending_nothing_is_answered_with_nothing(log):
 async def test_a_record_comes_back_whole(log):
     """Offset, timestamp, key, value and headers are read as they were written."""
     sink, source = log
-    headers = (("trace", b"\x00\x01"), ("trace", b""))
+    headers = (("trace", b"\x00\x01"), ("trace", b""), ("trace", None))
     (place,) = await sink.append([Message(b"run_1", b"\x81\xff", headers)])
     record = await source.record_at(*place)
     assert (record.offset, record.key, record.value) == (0, b"run_1", b"\x81\xff")

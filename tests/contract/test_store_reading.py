@@ -131,7 +131,7 @@ async def test_runs_are_counted_by_status_and_flag(store: Store, leases: dict[in
 
 async def test_letters_come_back_whole(store: Store, leases: dict[int, Lease]) -> None:
     """Every byte of a rejected record is kept, also of one without key, value or headers."""
-    whole = letter(3, headers=(("trace", b"\x01"), ("trace", b"\x02")))
+    whole = letter(3, headers=(("trace", b"\x01"), ("trace", b"\x02"), ("trace", None)))
     bare = letter(4, run_id=None, key=None, value=None)
     await store.apply(Changes(letters=[bare, whole], positions=moves()), leases)
     assert await store.letters() == [whole, bare]

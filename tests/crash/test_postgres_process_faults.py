@@ -8,8 +8,7 @@ import asyncio
 import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import asyncpg
 import pytest
 from postgres_server import NOBODY, Server
 from postgres_stores import Open
+from small_disk import small_disk
 from store_batches import batch, claim, dumped
 
 from runfold.store.port import Store, StoreUnreachable
@@ -114,33 +114,20 @@ async def _write_until(store: Store, least: int, *, keep_on: Callable[[], bool] 
             position = -1
 
 
-@pytest.fixture
-def small_disk() -> Iterator[Path]:
-    """A folder with room for 4 MB, which PostgreSQL may use."""
-    folder = Path(tempfile.mkdtemp(prefix="runfold-disk-"))
-    given = ["-t", "tmpfs", "-o", f"size=4m,mode=700,uid={NOBODY},gid={NOBODY}", "tmpfs", str(folder)]
-    mounted = subprocess.run(["mount", *given], check=False, capture_output=True)
-    if mounted.returncode:
-        folder.rmdir()
-        pytest.skip(f"no small disk can be made here: {mounted.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
-    folder.rmdir()
-
-
-async def test_a_full_disk_is_named_and_survived(opened: Open, postgres_own_server: Server, small_disk: Path) -> None:
+async def test_a_full_disk_is_named_and_survived(opened: Open, postgres_own_server: Server) -> None:
     """On a full disk the batch is refused whole, the message says so, and with room it is written."""
     store = await opened(postgres_own_server.url)
     connection = await asyncpg.connect(postgres_own_server.url)
-    await connection.execute(f"create tablespace small location '{small_disk}'")
-    await connection.execute("alter table runfold.run set tablespace small")
     leases = await claim(store)
     before = await dumped(store)
     large = batch(0, new=4000, body=1500)  # shorter than what would be compressed
-    with pytest.raises(StoreUnreachable, match=r"RUNFOLD_STORE.*full"):
-        await store.apply(large, leases)
-    assert await dumped(store) == before
-    await connection.execute("alter table runfold.run set tablespace pg_default")
+    with small_disk(4, owner=NOBODY) as disk:
+        await connection.execute(f"create tablespace small location '{disk.folder}'")
+        await connection.execute("alter table runfold.run set tablespace small")
+        with pytest.raises(StoreUnreachable, match=r"RUNFOLD_STORE.*full"):
+            await store.apply(large, leases)
+        assert await dumped(store) == before
+        await connection.execute("alter table runfold.run set tablespace pg_default")
     await store.apply(large, await claim(store))
     await connection.close()
 

@@ -79,15 +79,32 @@ async def test_others_with_their_own_partitioner_are_consistent(topic, tmp_path)
     assert (found.split, found.without_created, sum(found.dead_letters.values())) == (0, 0, 0)
 
 
-async def test_mixed_partitioners_are_counted(topic, opened, tmp_path):
-    """Runs that two partitioners have split over partitions are counted in status."""
-    first, second = messages(traffic(1_000))[:500], messages(traffic(1_000))[500:]
-    with producer(topic) as others:
-        for key, value, _ in first:
-            others.produce(topic.topic, value, key)
-    await (await opened.sink(topic)).append(second)
+async def test_mixed_partitioners_are_counted_and_explained(topic, opened, tmp_path):
+    """Runs that two partitioners have split over partitions are counted in status, which names the cause and the remedy."""
+    await published_by_two(topic, opened)
     await fold(tmp_path, topic)
-    assert (await status(tmp_path, topic)).split > 0
+    found = await status(tmp_path, topic)
+    assert found.split > 0
+    assert f"{found.split:,} runs have events on more than one partition" in found.remarks[0]
+    assert "partitioner=murmur2_random" in found.remarks[0]
+    assert found.healthy
+
+
+async def test_the_remedy_for_mixed_partitioners(topic, opened, tmp_path):
+    """Told to place keys as Kafka's own clients do, librdkafka splits no run that others began."""
+    await published_by_two(topic, opened, partitioner="murmur2_random")
+    await fold(tmp_path, topic)
+    found = await status(tmp_path, topic)
+    assert (found.split, found.without_created, found.remarks) == (0, 0, [])
+
+
+async def published_by_two(topic, opened, **settings):
+    """The first half of the events by librdkafka, the second by ourselves; runs are open in between."""
+    written = messages(traffic(1_000))
+    with producer(topic, **settings) as others:
+        for key, value, _ in written[:500]:
+            others.produce(topic.topic, value, key)
+    await (await opened.sink(topic)).append(written[500:])
 
 
 async def test_json_of_kafkas_console_producer_is_folded(topic, tmp_path, kafka_tools):

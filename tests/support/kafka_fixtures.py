@@ -85,10 +85,10 @@ def make_topic(kafka: str) -> Iterator[MakeTopic]:
         future.exception()  # a test may have deleted it
 
 
-def create_topic(admin: AdminClient, name: str, *, partitions: int, **settings: str) -> None:
+def create_topic(admin: AdminClient, name: str, *, partitions: int, replicas: int = 1, **settings: str) -> None:
     """Make a topic, and wait until it can be used; settings have underscores for dots."""
     wanted = {"retention.ms": "-1"} | {key.replace("_", "."): value for key, value in settings.items()}
-    for future in admin.create_topics([NewTopic(name, partitions, 1, config=wanted)]).values():
+    for future in admin.create_topics([NewTopic(name, partitions, replicas, config=wanted)]).values():
         future.result(30)
     deadline = time.monotonic() + 30
     while len(served := admin.list_topics(name, 10).topics[name].partitions) < partitions or any(

@@ -17,8 +17,9 @@ _ENDS_REQUEST = {b"Q", b"S", b"c"}
 class Proxy:
     """``async with Proxy(url)``: then ``proxy.url`` names the same database through it.
 
-    ``cut_at`` is the number of the request that breaks the network, 0 for none; ``afterwards`` lets that request reach the
-    server, and its answer come as far as here, before everything is cut. ``refusing`` takes no new connections;
+    ``cut_at`` is the number of the request that breaks the network, 0 for none; ``cut_in``, words of the request that does,
+    which then is the one of ``cut_at``. ``afterwards`` lets that request reach the server, and its answer come as far as
+    here, before everything is cut. ``refusing`` takes no new connections;
     ``swallowing`` lets nothing through, neither way, and tells nobody; ``deserting`` leaves the server waiting for a client
     that is gone.
     """
@@ -26,7 +27,8 @@ class Proxy:
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self._parts, self._server = parts, (parts.hostname, parts.port or 5432)
-        self.requests = self.cut_at = self.attempts = 0
+        self.requests = self.cut_at = self.attempts = self.cuts = 0
+        self.cut_in = b""
         self.afterwards = self.refusing = self.swallowing = self.deserting = False
         self._serving: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -47,6 +49,7 @@ class Proxy:
 
     def cut(self) -> None:
         """Cut all connections, to the client and to the server."""
+        self.cuts += 1
         for writer in self._writers:
             writer.transport.abort()
 
@@ -87,6 +90,8 @@ class Proxy:
             body = await reader.readexactly(int.from_bytes(head[1:], "big") - 4)
             last = head[:1] in _ENDS_REQUEST
             self.requests += last
+            if last and self.cut_in and self.cut_in in body:
+                self.cut_at, self.cut_in = self.requests, b""
             cut = last and self.requests == self.cut_at
             if cut and not self.afterwards:
                 self.cut()

@@ -40,7 +40,7 @@ def facts(letter: Letter, discarded: str | None, rules: Rules) -> Iterator[tuple
     yield "run", letter.run_id
     yield "key", None if letter.key is None else _shown(letter.key)
     for name, value in letter.headers:
-        yield f"header {name}", _shown(value)
+        yield f"header {name}", None if value is None else _shown(value)
     yield "value", None if letter.value is None else _shown(letter.value).splitlines()
     yield "now", _now(letter, discarded, rules)
     yield "discarded", discarded

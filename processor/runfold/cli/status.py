@@ -115,6 +115,8 @@ def _show(found: Report, *, json: bool) -> None:
         print_line(line)
     for line in found.unhealthy:
         print_line(f"unhealthy: {line}")
+    for line in found.remarks:
+        print_line(f"remark: {line}")
     if found.healthy:
         print_line("healthy")
 

@@ -78,10 +78,14 @@ class SetAside(Struct, frozen=True, kw_only=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """All of it. ``unhealthy`` has a sentence for each thing that somebody has to see to."""
+    """All of it. ``unhealthy`` has a sentence for each thing that somebody has to see to now.
+
+    ``remarks`` are of what is right here but was caused elsewhere, and what to do there.
+    """
 
     healthy: bool
     unhealthy: list[str]
+    remarks: list[str]
     partitions: list[PartitionReport]
     workers: list[WorkerReport]
     set_aside: list[SetAside]
@@ -116,6 +120,7 @@ async def report(source: LogSource, store: Store, *, rules: Rules, now: int, stu
     return Report(
         healthy=not unhealthy,
         unhealthy=unhealthy,
+        remarks=_remarks(counts),
         partitions=partitions,
         workers=[_worker(found, known.values(), now=now) for found in await store.workers()],
         set_aside=[
@@ -207,6 +212,18 @@ def _is_told(lost: LostRange, known: Mapping[int, PartitionStatus]) -> bool:
     """Whether its partition still stands at its begin, and says so itself."""
     at = known.get(lost.partition)
     return at is not None and at.position == lost.begin
+
+
+def _remarks(counts: Mapping[str, int]) -> list[str]:
+    """Split runs stay split for as long as they are kept: so they make nothing unhealthy."""
+    if not (split := counts["split"]):
+        return []
+    told = (
+        f"{split:,} runs have events on more than one partition, and each partition folds its own alone: publishers place "
+        "keys by different rules, or partitions were added. Let all of them use the rule of Kafka's own clients "
+        "(partitioner=murmur2_random in those built on librdkafka); such a run is shown by the part that has its `created`"
+    )
+    return [told]
 
 
 async def _foreign(source: LogSource, store: Store, rules: Rules) -> list[str]:

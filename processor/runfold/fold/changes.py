@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from msgspec import Struct, field
 
+from runfold.fold.record import Headers
 from runfold.fold.usage import BucketKey, Dimensions
 
 
@@ -21,7 +21,7 @@ class Letter(Struct, frozen=True, kw_only=True):
     run_id: str | None = None
     key: bytes | None = None
     value: bytes | None = None
-    headers: Sequence[tuple[str, bytes]] = ()
+    headers: Headers = ()
 
 
 class JournalEntry(Struct, frozen=True, kw_only=True):

@@ -8,6 +8,9 @@ from typing import NamedTuple, Protocol
 from msgspec import msgpack
 from xxhash import xxh3_64_digest
 
+Headers = Sequence[tuple[str, bytes | None]]
+"""Names may come more than once, and a value may be null: in Kafka that is not the same as an empty one."""
+
 
 class Record(Protocol):
     """One record of one partition. ``timestamp`` is the time of publishing, Unix milliseconds, or -1 where unknown.
@@ -24,7 +27,7 @@ class Record(Protocol):
     @property
     def value(self) -> bytes | None: ...
     @property
-    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+    def headers(self) -> Headers: ...
 
 
 class StoredRecord(NamedTuple):
@@ -34,7 +37,7 @@ class StoredRecord(NamedTuple):
     timestamp: int
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]] = ()
+    headers: Headers = ()
 
 
 def hash_of_record(record: Record) -> bytes:

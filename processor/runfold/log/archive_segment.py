@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from msgspec import Struct
 
-from runfold.fold.record import Record, hash_of_record
+from runfold.fold.record import Headers, Record, hash_of_record
 from runfold.log.archive_columns import COUNTS, TEXTS, TIMES, columns_of
 from runfold.log.archive_folder import checksum_of, told_to_a_person
 from runfold.log.archive_manifest import ArchiveDamaged, Segment
@@ -57,7 +57,7 @@ class ArchivedRecord(Struct, frozen=True, gc=False):
     timestamp: int
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
+    headers: Headers
 
 
 class SegmentWriter:

@@ -17,7 +17,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer, errors
 
-from runfold.fold.record import Record
+from runfold.fold.record import Headers, Record
 from runfold.log.clock import wall_clock
 from runfold.log.kafka_client import KafkaClient
 from runfold.log.kafka_errors import made_anew, meaning_of, told_to_a_person
@@ -27,7 +27,7 @@ from runfold.log.kafka_security import client_arguments
 from runfold.log.partitioner import key_hash
 from runfold.log.port import LogError, LogUnreachable, Message, Place
 
-_Stamped = tuple[int, bytes | None, bytes | None, Sequence[tuple[str, bytes]]]
+_Stamped = tuple[int, bytes | None, bytes | None, Headers]
 """A record's timestamp, key, value and headers."""
 
 UNKNOWN_OFFSET = -1

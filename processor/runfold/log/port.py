@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from runfold.fold.record import Record
+from runfold.fold.record import Headers, Record
 
 
 class LogError(Exception):
@@ -85,7 +85,7 @@ class Message(NamedTuple):
 
     key: bytes
     value: bytes
-    headers: Sequence[tuple[str, bytes]] = ()
+    headers: Headers = ()
 
 
 class LogSource(Protocol):

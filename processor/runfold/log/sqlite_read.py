@@ -25,7 +25,7 @@ _FIRST_CHUNK = 16
 _EVER = 2**62
 _NO_HEADERS = ((),)
 _value = itemgetter(3)
-_decode_headers = msgspec.msgpack.Decoder(list[tuple[str, Any]]).decode  # restored from Kafka, a value can be null
+_decode_headers = msgspec.msgpack.Decoder(list[tuple[str, bytes | None]]).decode
 _stored: Callable[[Any], StoredRecord] = partial(tuple.__new__, StoredRecord)  # half the cost of StoredRecord._make
 
 

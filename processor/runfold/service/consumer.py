@@ -59,10 +59,11 @@ class Consumer:
         patience = Patience(self._options.patience, stop)
         stopping = asyncio.create_task(stop.wait())
         try:
-            self._observer.partitions_wanted()
-            self._begin_anew(await self._ownership.join())
             while not stop.is_set():
                 try:
+                    if not self._ownership.joined:
+                        self._observer.partitions_wanted()
+                        self._begin_anew(await self._ownership.join())
                     if ending is not None and await ending.is_reached(self._positions | self._read_to):
                         return
                     await self._round(stopping)

@@ -81,6 +81,11 @@ class Ownership:
         self.lost, self.changed = asyncio.Event(), asyncio.Event()
         self._joined = asyncio.Event()
 
+    @property
+    def joined(self) -> bool:
+        """Whether :meth:`join` has come to its end once."""
+        return self._joined.is_set()
+
     async def join(self) -> dict[int, Lease]:
         """Take a fair share, as far as it lies free. Raises as :meth:`retake`."""
         self.partitions = await self._source.partitions()

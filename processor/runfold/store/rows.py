@@ -8,11 +8,12 @@ from typing import Any
 from msgspec import msgpack
 
 from runfold.fold.changes import Changes, JournalEntry, Letter
+from runfold.fold.record import Headers
 from runfold.store.port import Lease
 
 _LEASE = ("partition", "position", "epoch", "first_offset", "last_offset", "last_hash")
 _encode = msgpack.Encoder().encode
-_decode = msgpack.Decoder(tuple[tuple[str, bytes], ...]).decode
+_decode = msgpack.Decoder(tuple[tuple[str, bytes | None], ...]).decode
 
 
 def encode_headers(letter: Letter) -> bytes | None:
@@ -20,7 +21,7 @@ def encode_headers(letter: Letter) -> bytes | None:
     return _encode(letter.headers) if letter.headers else None
 
 
-def decode_headers(encoded: bytes | None) -> Sequence[tuple[str, bytes]]:
+def decode_headers(encoded: bytes | None) -> Headers:
     return () if encoded is None else _decode(encoded)
 
 

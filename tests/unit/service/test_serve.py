@@ -39,6 +39,15 @@ def failing(error: Exception, *, times: int = 10**9) -> Callable[..., Any]:
     return fail
 
 
+async def test_a_store_that_fails_at_first_is_borne(folder: Path) -> None:
+    """Partitions that cannot be taken yet are taken a little later: a store may be lost just when a service begins."""
+    store = scripted_store(folder, claim=failing(StoreUnreachable("away"), times=2))
+    async with serving(folder, store=store, until_end=True) as service:
+        assert await service.failure() is None
+    assert [line["reason"] for line in service.events("batch_dropped")] == ["away", "away"]
+    assert (await stored(folder)).records == 100
+
+
 async def test_until_end_is_up_to_the_end_there_was(folder: Path) -> None:
     """With until_end the service ends by itself when everything is folded that the log had when it began."""
     async with serving(folder, until_end=True, batch_records=7) as service:

@@ -1,0 +1,117 @@
+"""Topics for the fault tests: filled with what production sends, or being filled, and folded in quiet to know what is right.
+
+A :class:`Filled` topic has a known end, and the store that a quiet fold of it comes to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+from production import production_without_end
+from serving import Quiet, fold_quietly
+from structlog.testing import capture_logs
+
+from runfold.log.kafka import KafkaSource
+from runfold.log.kafka_options import Address, KafkaOptions
+from runfold.log.kafka_publish import KafkaSink
+from runfold.log.port import LogUnreachable, Message
+from runfold.store.port import StoreUnreachable
+
+PATIENCE = 90.0
+"""Seconds for log and store to come back."""
+AT_ONCE = 1_000
+"""Records of one append, and so the bound of Kafka's own batches: many of them, for they are what a fetch gives at least."""
+
+
+class Scale(NamedTuple):
+    """How many records are folded, and how many times something befalls those who do it."""
+
+    records: int
+    times: int
+
+
+class Filled(NamedTuple):
+    """A topic, the ends of its partitions, and what a quiet fold of it comes to."""
+
+    topic: Address
+    ends: Mapping[int, int]
+    quiet: Quiet
+
+    @property
+    def log(self) -> str:
+        return log_of(self.topic)
+
+    @property
+    def records(self) -> int:
+        return sum(self.ends.values())
+
+
+def log_of(topic: Address) -> str:
+    return f"kafka://{topic.servers}/{topic.topic}"
+
+
+@asynccontextmanager
+async def sink_of(topic: Address) -> AsyncIterator[Callable[[Sequence[Message]], Awaitable[None]]]:
+    """Appends what it is given; what fails is appended again, as publishers do."""
+    sink = KafkaSink(topic, KafkaOptions(request_timeout_ms=3_000, delivery_timeout_ms=10_000))
+    await retried(sink.start)
+
+    async def append(written: Sequence[Message]) -> None:
+        for begin in range(0, len(written), AT_ONCE):
+            await retried(partial(sink.append, written[begin : begin + AT_ONCE]))
+
+    try:
+        yield append
+    finally:
+        await sink.close()
+
+
+@asynccontextmanager
+async def publishing(topic: Address, random: Random, *, records: int = 0, pause: float = 0.05) -> AsyncIterator[None]:
+    """Publishes production's records as long as the block lasts, a hundred and a pause; and at least ``records`` in all."""
+    over = asyncio.Event()
+
+    async def publish() -> None:
+        written, count = production_without_end(random), 0
+        async with sink_of(topic) as append:
+            while not over.is_set():
+                await append(list(islice(written, 100)))
+                count += 100
+                await asyncio.sleep(pause)
+            await append(list(islice(written, max(0, records - count))))
+
+    task = asyncio.create_task(publish())
+    try:
+        yield
+    finally:
+        over.set()
+        await task
+
+
+async def retried(ask: Callable[[], Awaitable[Any]]) -> Any:
+    """What it gives once log and store can be reached."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                return await ask()
+            except (LogUnreachable, StoreUnreachable):
+                await asyncio.sleep(0.1)
+
+
+async def looked_at(topic: Address) -> Filled:
+    """What a topic holds now, folded in quiet."""
+    source = KafkaSource(topic, KafkaOptions())
+    await source.start()
+    ranges = await source.ranges(range(await source.partitions()))
+    await source.close()
+    with tempfile.TemporaryDirectory() as folder, capture_logs():
+        quiet = await fold_quietly(Path(folder), source=KafkaSource(topic, KafkaOptions()))
+    return Filled(topic, {which: held.end for which, held in ranges.items()}, quiet)
