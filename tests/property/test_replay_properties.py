@@ -16,9 +16,10 @@ from runfold.fold.admit import run_of_key
 from runfold.log.partitioner import key_hash
 from runfold.log.port import Message
 from runfold.replay.history import history
+from runfold.replay.partial import begins_of, named, sample
 from runfold.replay.refold import outdated, refold, retry
 from runfold.replay.run_range import every_letter, find_ranges
-from runfold.replay.verify import verify
+from runfold.replay.verify import Part, verify
 from runfold.store.port import StalePosition
 from runfold.store.sqlite import SqliteStore
 from runfold_schemas import RunCancelling, RunCompleted, RunModified, RunUsageCorrected
@@ -208,3 +209,27 @@ async def live(world: World, rng: Random, done: asyncio.Event) -> None:
         except StalePosition:
             continue
     await world.serve()
+
+
+@given(randoms)
+@few
+def test_any_part_of_a_right_store_is_identical_and_any_faulty_run_in_it_is_found(rng: Random) -> None:
+    """Whatever runs are chosen, nothing is found where nothing is wrong, and a row that was changed is found if chosen."""
+
+    async def claim(world: World) -> None:
+        chosen = sample(rng.random(), seed=rng.getrandbits(60))
+        found = await verify(
+            world.source, world.store, world.rules, workspace=world.workspace, part=Part(chosen=chosen)
+        )
+        assert (found.identical, found.findings) == (True, [])
+        rows = [row for run_id in await all_run_ids(world) for row in await world.store.find_run(run_id)]
+        assert found.runs == sum(chosen(row.run_id) for row in rows)
+        if not rows:
+            return
+        run_id = rng.choice(rows).run_id
+        world.spoil("update run set flags = flags + 128 where run_id = ?", run_id)
+        for part in (Part(chosen=chosen), Part(chosen=named([run_id]), begins=await begins_of(world.store, [run_id]))):
+            found = await verify(world.source, world.store, world.rules, workspace=world.workspace, part=part)
+            assert found.identical is not part.chosen(run_id)
+
+    asyncio.run(with_world(rng, claim))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-from cyclopts import App, Parameter
+from cyclopts import App, Parameter, Token
 
 from runfold.cli import as_of
 from runfold.cli.archive import archive
-from runfold.cli.exits import DONE, NO, NoError
+from runfold.cli.exits import DONE, NO, NoError, WrongUseError
 from runfold.cli.opening import reading_store, reading_whole_log
 from runfold.cli.options import HERE, AsJson, AsOneObject, Places
 from runfold.cli.printing import print_json, print_line, print_table, progress, shown_time
@@ -26,7 +28,10 @@ from runfold.fold.usage import SUMS
 from runfold.replay import history as replay_history
 from runfold.replay import verify as replay_verify
 from runfold.replay.history import Change, HistoryEntry
-from runfold.replay.verify import Verification
+from runfold.replay.partial import begins_of, named
+from runfold.replay.partial import sample as sampled
+from runfold.replay.verify import Part, Verification
+from runfold.store.port import Store
 
 app = App(
     name="replay",
@@ -37,6 +42,22 @@ app.command(as_of.app)
 app.command(rebuild)
 app.command(archive)
 app.command(restore)
+
+
+def _share(_: Any, tokens: Sequence[Token]) -> float:
+    text = tokens[0].value
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 < share <= 1:
+        raise ValueError(f"{text!r} is no share: such as 1% or 0.01 is wanted")
+    return share
+
+
+Share = Annotated[
+    float | None, Parameter(converter=_share, n_tokens=1, help="Only about this share of all runs, such as 1%.")
+]
 
 _LONGEST_VALUE = 60
 _NOTHING: tuple[Any, ...] = (None, "", [], {})
@@ -76,6 +97,8 @@ def history(
 @app.command
 def verify(
     *,
+    sample: Share = None,
+    runs: Annotated[tuple[str, ...], Parameter(consume_multiple=True, help="Only these runs.")] = (),
     workspace: Workspace = None,
     json: AsOneObject = False,
     places: Places = HERE,
@@ -83,12 +106,15 @@ def verify(
     """Fold the log again up to the store's own positions, and compare; also beside a running serve.
 
     The exit code is 1 where they differ, and the first run and field that do are named. Nothing is written but the
-    workspace, which is cleared.
+    workspace, where nothing is left. With --sample or --runs the log is read as before, and little of it folded: a cheap
+    check for every night, of runs, their letters and their differences, and not of usage.
     """
     settings = places.settings()
     folder = workspace_of(settings, workspace)
+    if sample is not None and runs:
+        raise WrongUseError("--sample and --runs are two choices: make one")
     quieten_collector()
-    found = asyncio.run(_verify(settings, folder))
+    found = asyncio.run(_verify(settings, folder, sample=sample, runs=runs))
     if json:
         print_json(_verification(found))
     else:
@@ -119,7 +145,13 @@ def _print_entry(entry: HistoryEntry) -> None:
         print_line(f"    {line}")
 
 
-async def _verify(settings: Settings, folder: Path) -> Verification:
+async def _part(store: Store, *, sample: float | None, runs: tuple[str, ...]) -> Part | None:
+    if runs:
+        return Part(chosen=named(runs), begins=await begins_of(store, runs))
+    return None if sample is None else Part(chosen=sampled(sample, seed=secrets.randbits(63)))  # others each night
+
+
+async def _verify(settings: Settings, folder: Path, *, sample: float | None, runs: tuple[str, ...]) -> Verification:
     with progress("verifying") as bar:
         task = bar.task_ids[0]
         async with reading_whole_log(settings) as source, reading_store(settings) as store:
@@ -128,6 +160,7 @@ async def _verify(settings: Settings, folder: Path) -> Verification:
                 store,
                 settings.rules,
                 workspace=folder,
+                part=await _part(store, sample=sample, runs=runs),
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
                 compiled=settings.compiled == "yes",
             )
@@ -184,7 +217,8 @@ def _print_verification(found: Verification) -> None:
         )
         for which in partitions
     ]
-    rows.append(("usage", "", found.stored.usage, found.recomputed.usage))
+    if found.runs is None:
+        rows.append(("usage", "", found.stored.usage, found.recomputed.usage))
     print_table(
         ("what", "position", "in the store", "from the log"),
         [(*line[:3], "the same" if line[2] == line[3] else line[3]) for line in rows],
@@ -205,7 +239,13 @@ def _print_verification(found: Verification) -> None:
         )
     if found.unverifiable:
         print_line(f"{found.unverifiable:,} unverifiable: the log no longer has the first records of these runs")
-    print_line(f"{'identical' if found.identical else 'different'}: {counted(found.records, 'record')} folded again")
+    verdict = "identical" if found.identical else "different"
+    if found.runs is None:
+        print_line(f"{verdict}: {counted(found.records, 'record')} folded again")
+    else:
+        print_line(
+            f"{verdict}: {counted(found.runs, 'run')} of {counted(found.records, 'record')} read; usage not compared"
+        )
     sys.stdout.flush()
 
 

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final
 
-from runfold.fold.admit import Decode
+from runfold.fold.admit import Decode, run_of_key
 from runfold.fold.batch import PartitionFold
 from runfold.fold.changes import Changes, PositionChange
 from runfold.fold.record import Record
@@ -31,7 +31,8 @@ _LEASE: Final = 60.0
 class Shadow:
     """Folds ``source`` into ``store``, which is open, bound and its own. ``positions`` says how far it has come.
 
-    ``set_aside`` holds per partition the offsets that people set aside; of ``key``, if given, alone the records are folded.
+    ``set_aside`` holds per partition the offsets that people set aside; of ``key``, or of the
+    ``chosen`` runs, if given, alone the records are folded.
     ``last_offsets`` are those of the last records. ``done`` counts the offsets that were folded, and ``moved`` changes with
     whatever moves on, here or where somebody else says so. ``compiled``: let the fold take its compiled short cut. Others may
     fold other partitions into the same store, in other processes; whoever claims a partition later takes it from who had it.
@@ -46,6 +47,7 @@ class Shadow:
         decode: Decode,
         set_aside: Mapping[int, Mapping[int, str]],
         key: bytes | None = None,
+        chosen: Callable[[str], bool] | None = None,
         progress: Progress | None = None,
         compiled: bool = True,
     ) -> None:
@@ -54,7 +56,7 @@ class Shadow:
         self.last_offsets: dict[int, int] = {}
         self._last_hashes: dict[int, bytes] = {}
         self._source, self._rules, self._decode, self._set_aside = source, rules, decode, set_aside
-        self._key = key
+        self._key, self._chosen = key, chosen
         self._leases: dict[int, Lease] = {}
         self._progress, self._compiled = progress, compiled
         self.done = self._total = self.moved = 0
@@ -108,7 +110,7 @@ class Shadow:
                 compiled=self._compiled,
             )
             read = self._source.read(partition, begin=self.positions[partition], end=end, key=self._key)
-            async for records in _batches(read):
+            async for records in _batches(read if self._chosen is None else _of_chosen(read, self._chosen)):
                 await self._fold(fold, records)
         if self.positions[partition] < end:  # no record there that a reader is given
             await self.store.apply(Changes(positions={partition: self._move(partition, end)}), self._leases)
@@ -138,6 +140,13 @@ class Shadow:
         self.positions[partition] = position
         if self._progress is not None:
             self._progress(self.done, self._total)
+
+
+async def _of_chosen(read: AsyncIterator[list[Record]], chosen: Callable[[str], bool]) -> AsyncIterator[list[Record]]:
+    """Those records whose key names a chosen run."""
+    async for records in read:
+        named = ((run_of_key(record.key), record) for record in records)
+        yield [record for run_id, record in named if run_id is not None and chosen(run_id)]
 
 
 async def _batches(read: AsyncIterator[list[Record]]) -> AsyncIterator[list[Record]]:

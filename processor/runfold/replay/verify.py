@@ -16,6 +16,7 @@ from runfold.fold.admit import Decode
 from runfold.fold.rules import Rules
 from runfold.log.port import LogSource, Range
 from runfold.replay.differences import Finding, findings
+from runfold.replay.partial import Chosen, OfRuns
 from runfold.replay.refold import outdated
 from runfold.replay.run_range import bind, check_fold
 from runfold.replay.shadow import BATCH_RECORDS, Progress, Shadow
@@ -36,7 +37,8 @@ class Verification(Struct, frozen=True, kw_only=True):
     ``superseded`` are runs, as (partition, run_id), with dead letters that today's code reads, or rejects in other words:
     the store is as older code had to leave it, and `dead-letters retry --readable` folds them again. ``superseded_letters``
     counts such letters of no run, which only a rebuild brings up to date. ``unverifiable`` counts the runs whose first
-    records the log no longer has. None of them was compared. ``records`` counts the offsets that were folded.
+    records the log no longer has. None of them was compared. ``records`` counts the offsets that were read. ``runs`` counts
+    the compared rows where only a part of the runs was asked for; then usage was not compared.
     """
 
     positions: dict[int, int]
@@ -47,10 +49,18 @@ class Verification(Struct, frozen=True, kw_only=True):
     superseded_letters: int
     unverifiable: int
     records: int
+    runs: int | None = None
 
     @property
     def identical(self) -> bool:
         return self.stored == self.recomputed
+
+
+class Part(Struct, frozen=True, kw_only=True):
+    """Which runs to verify, and, if that is known, where in each partition their records begin."""
+
+    chosen: Chosen
+    begins: Mapping[int, int] | None = None
 
 
 async def verify(
@@ -62,8 +72,11 @@ async def verify(
     progress: Progress | None = None,
     decode: Decode = decode_lean,
     compiled: bool = True,
+    part: Part | None = None,
 ) -> Verification:
     """Compare the store with the log. ``workspace`` is a folder with room for another store; nothing is left in it.
+
+    With ``part`` only these runs are folded and compared, with their letters and journal; usage is not.
 
     1. A shadow is folded from the log until it is close behind the store.
     2. The store is frozen in a snapshot, and the shadow folds the few records up to the snapshot's positions.
@@ -75,26 +88,40 @@ async def verify(
     set_aside = set_aside_of(await store.notes())
     async with fresh_store(workspace) as beside:
         shadow = Shadow(
-            source, beside, rules=rules, decode=decode, set_aside=set_aside, progress=progress, compiled=compiled
+            source,
+            beside,
+            rules=rules,
+            decode=decode,
+            set_aside=set_aside,
+            chosen=None if part is None else part.chosen,
+            progress=progress,
+            compiled=compiled,
         )
         await bind(beside, owner)
-        lost = await _follow(source, store, shadow)
-        snapshot = await store.snapshot()
+        begins = None if part is None else part.begins
+        lost = await _follow(source, store, shadow, begins=begins)
+        snapshot = _view(await store.snapshot(), part)
         try:
             positions = await snapshot.positions()
-            lost |= await _begin(source, store, shadow, positions)
+            lost |= await _begin(source, store, shadow, positions, begins=begins)
             await shadow.advance(positions)
-            return await _compare(snapshot, shadow, lost=lost, rules=rules, decode=decode)
+            return await _compare(snapshot, shadow, lost=lost, rules=rules, decode=decode, part=part)
         finally:
             await snapshot.close()
 
 
-async def _follow(source: LogSource, store: Store, shadow: Shadow) -> dict[int, int]:
+def _view(snapshot: StoreSnapshot, part: Part | None) -> StoreSnapshot:
+    return snapshot if part is None else OfRuns(whole=snapshot, chosen=part.chosen)
+
+
+async def _follow(
+    source: LogSource, store: Store, shadow: Shadow, *, begins: Mapping[int, int] | None
+) -> dict[int, int]:
     """Fold until the shadow is close behind the store; returns the begins of partitions that lost their first records."""
     lost: dict[int, int] = {}
     for _ in range(_ROUNDS):
         positions = {status.partition: status.position for status in await store.partitions()}
-        lost |= await _begin(source, store, shadow, positions)
+        lost |= await _begin(source, store, shadow, positions, begins=begins)
         behind = sum(max(0, position - shadow.positions[which]) for which, position in positions.items())
         if behind < BATCH_RECORDS:
             break
@@ -102,8 +129,18 @@ async def _follow(source: LogSource, store: Store, shadow: Shadow) -> dict[int, 
     return lost
 
 
-async def _begin(source: LogSource, store: Store, shadow: Shadow, positions: Mapping[int, int]) -> dict[int, int]:
-    """Begin the partitions that are new to the shadow where store and log begin; returns what the log has lost of them."""
+async def _begin(
+    source: LogSource,
+    store: Store,
+    shadow: Shadow,
+    positions: Mapping[int, int],
+    *,
+    begins: Mapping[int, int] | None,
+) -> dict[int, int]:
+    """Begin the partitions that are new to the shadow where store and log begin; returns what the log has lost of them.
+
+    ``begins``, if given, is where there is something to fold: partitions without are passed over.
+    """
     ranges = await source.ranges(list(positions))
     for partition, position in positions.items():
         _check_reached(partition, position, ranges[partition])
@@ -114,7 +151,8 @@ async def _begin(source: LogSource, store: Store, shadow: Shadow, positions: Map
     # What the log had lost before it was folded is as if the log began behind it, though an archive may have it.
     behind = {lost.partition: lost.end for lost in await store.lost_ranges() if lost.accepted_at is not None}
     starts = {which: max(first, ranges[which].begin, behind.get(which, 0)) for which, first in firsts.items()}
-    await shadow.begin({which: min(start, positions[which]) for which, start in starts.items()})
+    wanted = starts if begins is None else {which: max(starts[which], begins.get(which, 2**62)) for which in starts}
+    await shadow.begin({which: min(start, positions[which]) for which, start in wanted.items()})
     return {which: start for which, start in starts.items() if start > firsts[which]}
 
 
@@ -128,11 +166,17 @@ def _check_reached(partition: int, position: int, held: Range) -> None:
 
 
 async def _compare(
-    snapshot: StoreSnapshot, shadow: Shadow, *, lost: dict[int, int], rules: Rules, decode: Decode
+    snapshot: StoreSnapshot,
+    shadow: Shadow,
+    *,
+    lost: dict[int, int],
+    rules: Rules,
+    decode: Decode,
+    part: Part | None,
 ) -> Verification:
     stored = await digest(snapshot)
     unverifiable = await take_over(snapshot, shadow, Spared(begins=lost)) if lost else 0
-    beside = await shadow.store.snapshot()
+    beside = _view(await shadow.store.snapshot(), part)
     try:
         recomputed = await digest(beside)
         superseded, letters = set[RunKey](), set[Place]()
@@ -142,7 +186,7 @@ async def _compare(
             await beside.close()
             await take_over(snapshot, shadow, Spared(runs=superseded))
             snapshot = WithoutLetters(whole=snapshot, left_out=letters)
-            beside = WithoutLetters(whole=await shadow.store.snapshot(), left_out=letters)
+            beside = WithoutLetters(whole=_view(await shadow.store.snapshot(), part), left_out=letters)
             stored, recomputed = await digest(snapshot), await digest(beside)
         return Verification(
             positions=await snapshot.positions(),
@@ -153,6 +197,7 @@ async def _compare(
             superseded_letters=len(letters),
             unverifiable=unverifiable,
             records=shadow.done,
+            runs=None if part is None else sum(1 for _ in snapshot.scan_runs()),
         )
     finally:
         await beside.close()

@@ -124,3 +124,31 @@ def test_people_following_see_what_changed(started):
     process = started("replay", "history", "a", "--follow")
     lines = iter(process.stdout.readline, b"")
     assert b"    status: queued -> in_progress\n" in lines
+
+
+def test_named_runs_are_verified_alone(cli, data):
+    """With --runs these runs are compared, and no others, nor usage."""
+    answer = cli("replay", "verify", "--runs", "a")
+    assert answer.code == 0
+    assert answer.out.splitlines()[-1] == "identical: 1 run of 5 records read; usage not compared"
+    spoil(data, "update usage set total_tokens = total_tokens + 1")
+    assert cli("replay", "verify", "--runs", "a").code == 0
+    spoil(data, "update run set flags = flags + 128")
+    answer = cli("replay", "verify", "--runs", "a")
+    assert (answer.code, "run a, flags" in answer.out) == (1, True)
+
+
+def test_a_run_that_the_store_lost_is_found_by_its_name(cli, data):
+    """The store says nothing of it, so the whole log is asked."""
+    spoil(data, "delete from run")
+    assert cli("replay", "verify", "--runs", "a").code == 1
+
+
+def test_a_sample_of_all_is_all(cli, data):
+    """--sample 100% compares every run; a smaller one some of them; what is no share is wrong use."""
+    (told,) = cli("replay", "verify", "--sample", "100%", "--json").lines
+    assert (told["identical"], told["runs"]) == (True, 1)
+    spoil(data, "update run set flags = flags + 128")
+    assert cli("replay", "verify", "--sample", "1").code == 1
+    assert cli("replay", "verify", "--sample", "200%").code == 2
+    assert cli("replay", "verify", "--sample", "1%", "--runs", "a").code == 2
