@@ -17,8 +17,9 @@ from runfold.fold.state import hash_of_source
 from runfold.fold.usage import BucketKey, Dimensions
 from runfold_schemas.lean import REMEMBERED, SETTINGS
 
-from cpython.tuple cimport PyTuple_GET_ITEM
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.ref cimport PyObject
+from cpython.tuple cimport PyTuple_GET_ITEM
 
 cdef extern from *:
     void prefetch "__builtin_prefetch"(const void *at) noexcept
@@ -26,8 +27,7 @@ cdef extern from *:
 include "_message.pxi"
 include "_told.pxi"
 include "_kept.pxi"
-
-from cpython.bytes cimport PyBytes_FromStringAndSize
+include "_created.pxi"
 
 cdef int64_t FIRST_TIME = EARLIEST, A_DAY = DAY
 cdef int64_t LAST_TIME = <int64_t> 1 << 48  # so that sums of durations stay far below 64 bits
@@ -46,32 +46,29 @@ for _kind, _status in STATUS_OF.items():
     CODES[_status] = CODE_OF[_kind] << 1
 
 
+cdef inline object value_of(object record):
+    return <object> PyTuple_GET_ITEM(record, VALUE) if type(record) is StoredRecord else record.value
+
+
 cdef class Swift:
     """A :class:`runfold.fold.short_cut.ShortCut`."""
 
     cdef int partition
     cdef Py_ssize_t largest_value, most_marks
-    cdef Slice named_by[3]
-    cdef object names  # what named_by points into
+    cdef Created created
     cdef dict sources, dimensions  # by their bytes
-    cdef list remembered  # canonical values of each free-form field
     cdef State state
-    cdef Buffer created, named, marks, timeline, action, told, out
+    cdef Buffer marks, timeline, action, told, out
     cdef bytes first, value  # of the first record and of this one: slices point into them
 
     def __init__(self, int partition, rules):
         self.partition = partition
         self.largest_value = rules.largest_value
         self.most_marks = MARK * (rules.alarm_events - 1)
-        self.names = [name.encode() for name in (rules.project_key, rules.user_key, rules.api_key_key)]
-        for place in range(3):
-            self.named_by[place] = slice_of(self.names[place])
+        self.created = Created(rules)
         self.sources, self.dimensions = {}, {}
-        self.remembered = [REMEMBERED.get(name.decode()) for name in _WORDS[FIELDS]]
 
     def __dealloc__(self):
-        PyMem_Free(self.created.at)
-        PyMem_Free(self.named.at)
         PyMem_Free(self.marks.at)
         PyMem_Free(self.timeline.at)
         PyMem_Free(self.action.at)
@@ -137,7 +134,7 @@ cdef class Swift:
 
     cdef int read(self, object record, Slice run, Event *e) except -1:
         """The record's event: 1 where it is one that the record itself gives no reason to reject, else 0."""
-        cdef object value = <object> PyTuple_GET_ITEM(record, VALUE) if type(record) is StoredRecord else record.value
+        cdef object value = value_of(record)
         cdef int64_t published
         if type(value) is not bytes or len(value) > self.largest_value:
             return 0
@@ -150,22 +147,17 @@ cdef class Swift:
     cdef int begin(self, Event *e) except -1:
         """A new run, by a ``created`` that is its source's first event."""
         cdef State *s = &self.state
-        cdef Py_ssize_t said
         if e.kind != CREATED or e.sequence != 1 or self.most_marks <= 0:
             return 0
-        self.created.size = self.named.size = self.marks.size = self.timeline.size = 0
-        put_byte(&self.created, 0x92)
-        if not self.put_said(e):
+        if not self.created.take(e):
             return 0
-        said = self.created.size
-        if not self.put_beside(e):
-            return 0
+        self.marks.size = self.timeline.size = 0
         clear(s)
         s.run_id, s.thread_id, self.first = e.run_id, e.thread_id, self.value
         s.first_at = s.since = e.occurred_at
-        s.created, s.dimensions = filled(&self.created), filled(&self.named)
+        s.created, s.dimensions = filled(&self.created.data), filled(&self.created.named)
         s.source, s.last = self.source_of(e), 1
-        self.put_mark(self.identity_of(e), Slice(self.created.at + 1, said - 1), 0)
+        self.put_mark(self.identity_of(e), Slice(self.created.data.at + 1, self.created.said - 1), 0)
         return 1
 
     cdef int follow(self, Event *e) except -1:
@@ -235,93 +227,6 @@ cdef class Swift:
         if not e.told >> key & 1:
             return put_byte(&self.told, NIL) + 1
         return read_flat(e.values[key], &flat) and flat.ordered and put_slice(&self.told, e.values[key]) + 1
-
-    cdef int put_said(self, Event *e) except -1:
-        """What a ``created`` settles, as runfold_schemas.lean.said_by has it: 1, or 0 where it is out of the ordinary."""
-        cdef Buffer *b = &self.created
-        cdef int key, settings = TEMPERATURE
-        for key in range(TEMPERATURE, EXTRA):
-            if e.told >> key & 1:
-                settings = key + 1
-        put_byte(b, <uint8_t> (0x95 + settings - TEMPERATURE))
-        put_text(b, e.thread_id)
-        if not (put_field(b, e, ASSISTANT_ID, 0xA0) and put_field(b, e, MODEL, 0xA0) and put_field(b, e, INSTRUCTIONS, NIL)):
-            return 0
-        if not self.put_canonical(b, e, TOOLS, 0x90):
-            return 0
-        for key in range(TEMPERATURE, settings):
-            if not self.put_setting(b, e, key):
-                return 0
-        return 1
-
-    cdef int put_setting(self, Buffer *b, Event *e, int key) except -1:
-        cdef Slice value = e.values[key]
-        cdef int64_t number
-        if not e.told >> key & 1:
-            return put_byte(b, NIL) + 1
-        if key == REASONING_EFFORT:
-            return put_field(b, e, key, NIL)
-        if key > REASONING_EFFORT:
-            return self.put_canonical(b, e, key, NIL)
-        if key == PARALLEL_TOOL_CALLS:
-            return FALSE <= value.at[0] <= TRUE and put_slice(b, value) + 1
-        if key <= TOP_P:  # a finite double
-            return (
-                value.at[0] == 0xCB
-                and not (value.at[1] & 0x7F == 0x7F and value.at[2] & 0xF0 == 0xF0)
-                and put_slice(b, value) + 1
-            )
-        return int_in(value, &number) and put_int(b, number) + 1
-
-    cdef int put_beside(self, Event *e) except -1:
-        """The rest of a ``created``, as said_beside has it, and its dimensions: 1, or 0."""
-        cdef Buffer *b = &self.created
-        cdef Flat metadata
-        cdef int64_t expires_at
-        metadata.count = 0
-        put_byte(b, 0x93 if e.told >> EXTRA & 1 else 0x92)
-        if not e.told >> METADATA & 1:
-            put_byte(b, 0x80)
-        elif read_flat(e.values[METADATA], &metadata):
-            put_slice(b, e.values[METADATA])
-        else:
-            return 0
-        if not e.told >> EXPIRES_AT & 1:
-            put_byte(b, NIL)
-        elif int_in(e.values[EXPIRES_AT], &expires_at):
-            put_int(b, expires_at)
-        else:
-            return 0
-        if e.told >> EXTRA & 1 and not self.put_canonical(b, e, EXTRA, NIL):
-            return 0
-        return self.put_dimensions(e, &metadata)
-
-    cdef int put_dimensions(self, Event *e, const Flat *metadata) except -1:
-        cdef Buffer *b = &self.named
-        cdef int name, place
-        put_byte(b, 0x95)
-        if not (put_field(b, e, MODEL, 0xA0) and put_field(b, e, ASSISTANT_ID, 0xA0)):
-            return 0
-        for name in range(3):
-            for place in range(metadata.count):
-                if equal(metadata.keys[place], self.named_by[name]):
-                    put_text(b, metadata.values[place])
-                    break
-            else:
-                put_byte(b, 0xA0)
-        return 1
-
-    cdef int put_canonical(self, Buffer *b, Event *e, int key, uint8_t absent) except -1:
-        """A free-form value with its keys in order, if it is one that was seen before."""
-        cdef Slice value = e.values[key]
-        cdef bytes canonical
-        if not e.told >> key & 1:
-            return put_byte(b, absent) + 1
-        found = (<dict> self.remembered[key]).get(PyBytes_FromStringAndSize(<const char *> value.at, value.size))
-        if found is None:
-            return 0
-        canonical = bytes(found)  # by name, or it would be gone before it is copied
-        return put_slice(b, slice_of(canonical)) + 1
 
     cdef uint64_t source_of(self, Event *e) except? 0:
         cdef bytes name = PyBytes_FromStringAndSize(<const char *> e.source.at, e.source.size)
@@ -433,10 +338,10 @@ cdef inline int call_in(list records) except -1:
     cdef const char *at
     cdef int line
     for record in records:
-        if type(record) is StoredRecord:  # of others it would cost as much to know where their values are
-            at = <const char *> PyTuple_GET_ITEM(record, VALUE)
-            for line in range(4):
-                prefetch(at + 64 * line)
+        value = value_of(record)
+        at = <const char *> <PyObject *> value
+        for line in range(4):
+            prefetch(at + 64 * line)
     return 0
 
 
@@ -457,13 +362,3 @@ cdef inline void pack_big(uint8_t *packed, int width, uint64_t number) noexcept:
     for place in range(width - 1, -1, -1):
         packed[place] = number & 0xFF
         number >>= 8
-
-
-cdef int put_field(Buffer *b, Event *e, int key, uint8_t absent) except -1:
-    """A field that is text, or ``absent``: 1, or 0 where it is something else."""
-    cdef Cursor c
-    cdef Slice text
-    if not e.told >> key & 1:
-        return put_byte(b, absent) + 1
-    c = cursor_over(e.values[key])
-    return read_text(&c, &text) and put_text(b, text) + 1
