@@ -17,7 +17,7 @@ from runfold.log.kafka_client import KafkaClient, Topic
 from runfold.log.kafka_errors import told_to_a_person
 from runfold.log.kafka_logging import throttle_client_logs
 from runfold.log.kafka_options import Address, KafkaOptions
-from runfold.log.port import LogError, LogMissing, LogUnreachable
+from runfold.log.port import LogError, LogExists, LogMissing, LogUnreachable
 
 DAY = 86_400_000
 FOREVER = -1
@@ -62,7 +62,7 @@ class KafkaTopic:
         """Make the topic and wait until each partition is served. Returns its settings.
 
         ``replicas`` None is three, or as many as there are brokers; ``retention_ms`` FOREVER keeps all; ``stamps`` is
-        Kafka's message.timestamp.type. Raises LogError where Kafka refuses, also where there is such a topic.
+        Kafka's message.timestamp.type. Raises LogExists, and LogError where Kafka refuses.
         """
         copies = replicas or min(3, len(self._brokers()))
         settings = settings_of(copies=copies, retention_ms=retention_ms) | {"message.timestamp.type": stamps}
@@ -73,7 +73,7 @@ class KafkaTopic:
             answer = await self._client.client.send(self._controller(), request)
         ((_, error, message, *_),) = answer.topic_errors
         if error == errors.TopicAlreadyExistsError.errno:
-            raise LogError(
+            raise LogExists(
                 f"RUNFOLD_LOG: there is a topic {self._address.topic}; look at it with `runfold topic check`"
             )
         if error:
