@@ -115,8 +115,8 @@ class ArchiveFolder:
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def clear_unfinished(self) -> None:
-        """Remove what an archiver left that was killed in the middle of a segment. Needs the lock."""
-        for file in self.path.glob(f"partition=*/*{_UNFINISHED}"):
+        """Remove what an archiver left that was killed in the middle of a file. Needs the lock."""
+        for file in self.path.rglob(f"*{_UNFINISHED}"):
             file.unlink(missing_ok=True)
 
     def unlisted(self, manifest: Manifest) -> list[Path]:
