@@ -102,7 +102,7 @@ class Reader:
         before[key] = now
 
 
-@pytest.mark.parametrize("rate", [1_000, pytest.param(5_000, marks=pytest.mark.faults)])
+@pytest.mark.parametrize("rate", [1_000, pytest.param(5_000, marks=(pytest.mark.faults, pytest.mark.timeout(3_600)))])
 async def test_switched_under_load(settings: Settings, rate: int) -> None:
     """There, back, and there again while events arrive and the server is killed: reads never fail and never go back."""
     environment = SMALL | {"store": settings.store}

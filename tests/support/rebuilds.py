@@ -128,7 +128,7 @@ async def commanded(settings: Settings, *words: str, **given: Any) -> tuple[int,
     command = Command(settings, *words, **given)
     await command.start()
     try:
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(1_800):  # the tests have their own bounds
             code, found = await command.ended()
     finally:
         command.send(signal.SIGKILL)
