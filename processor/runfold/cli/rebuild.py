@@ -14,7 +14,7 @@ from runfold import wiring
 from runfold.cli.asking import confirmed
 from runfold.cli.bounds import Begin, End, OneRun, order_of
 from runfold.cli.exits import DONE, NO, NoError, WrongUseError
-from runfold.cli.opening import reading_log, reading_store
+from runfold.cli.opening import reading_store, reading_whole_log
 from runfold.cli.options import HERE, AsOneObject, Places, Yes
 from runfold.cli.pace import pace
 from runfold.cli.printing import print_json, tell
@@ -91,7 +91,7 @@ def rebuild(
 
 async def _rebuild(settings: Settings, order: Order, how: _How) -> int:
     shadows = wiring.open_shadows(settings)
-    async with reading_log(settings) as source, reading_store(settings) as live:
+    async with reading_whole_log(settings) as source, reading_store(settings) as live:
         with pace("rebuilding", json=how.json) as progress:
             spread = None if how.processes == 1 else _Spread(settings, how.processes, progress)
             async with rebuilding(
@@ -128,7 +128,7 @@ def _agree(outcome: Outcome, how: _How) -> None:
 
 async def _back(settings: Settings, how: _How) -> int:
     shadows = wiring.open_shadows(settings)
-    async with reading_log(settings) as source, reading_store(settings) as live:
+    async with reading_whole_log(settings) as source, reading_store(settings) as live:
         with pace("catching up", json=how.json) as progress:
             async with returning(
                 source, live, shadows, settings.rules, patience=how.patience, progress=progress

@@ -14,7 +14,7 @@ from cyclopts import App, Parameter, Token
 
 from runfold.cli import as_of
 from runfold.cli.archive import archive
-from runfold.cli.exits import DONE, NO, NoError
+from runfold.cli.exits import DONE, NO, NoError, WrongUseError
 from runfold.cli.opening import reading_store, reading_whole_log
 from runfold.cli.options import HERE, AsJson, AsOneObject, Places
 from runfold.cli.printing import print_json, print_line, print_table, progress, shown_time
