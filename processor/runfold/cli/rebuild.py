@@ -167,7 +167,7 @@ class _Spread:
             self._progress(done, total)
 
         share = Share(
-            open_source=partial(wiring.open_source, self._settings),
+            open_source=partial(wiring.open_whole_log, self._settings),
             open_store=partial(wiring.open_beside, self._settings, building.name),
             rules=self._settings.rules,
             set_aside=set_aside_of(await building.shadow.store.notes()),
