@@ -46,7 +46,7 @@ bench: .venv/.development ## Measure, beside baselines in the same run
 	@for bench in tests/bench/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
 
 constraints: ## Compile the pins anew (needs uv)
-	uv pip compile pyproject.toml --extra kafka --extra postgres --group lint --group test --universal --python-version 3.11 --no-header --upgrade --output-file constraints.txt
+	uv pip compile pyproject.toml --extra kafka --extra postgres --extra api --group lint --group test --universal --python-version 3.11 --no-header --upgrade --output-file constraints.txt
 
 clean: ## Remove what was made
 	rm -rf .venv deploy/kafka/.jars .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist runfold-data

@@ -19,6 +19,7 @@ _VERBS: tuple[tuple[str, str, Group, str], ...] = (
     ("publish", "publish:publish", _EVENTS, "Publish events from a file or standard input."),
     ("capture", "capture:capture", _EVENTS, "Turn recorded streams or Run objects into events."),
     ("serve", "serve:serve", _EVENTS, "Fold the log into the store until stopped."),
+    ("api", "api:api", _READING, "Answer over HTTP, as OpenAI's clients ask."),
     ("demo", "demo:demo", _EVENTS, "See all of it at work on simulated traffic."),
     ("runs", "runs:app", _READING, "List, get and watch Runs."),
     ("usage", "usage:usage", _READING, "Sum up what runs used."),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -23,9 +23,9 @@ class Places:
     log: Annotated[str | None, Parameter(help="URL of the log (RUNFOLD_LOG).")] = None
     store: Annotated[str | None, Parameter(help="URL of the store (RUNFOLD_STORE).")] = None
 
-    def settings(self) -> Settings:
-        """The effective settings, with logging set up by them. Raises ConfigError."""
-        settings = load_settings({"data": self.data, "log": self.log, "store": self.store})
+    def settings(self, more: Mapping[str, str | None] | None = None) -> Settings:
+        """The effective settings, with logging set up by them; ``more`` are those of one verb. Raises ConfigError."""
+        settings = load_settings({"data": self.data, "log": self.log, "store": self.store, **(more or {})})
         configure_logging(level=settings.logging_level, style=settings.logging_format)
         return settings
 

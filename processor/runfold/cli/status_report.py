@@ -8,9 +8,9 @@ from __future__ import annotations
 from msgspec import Struct
 
 from runfold.fold.changes import Letter
-from runfold.fold.record import Record
 from runfold.fold.rules import COMPATIBLE, FOLD_VERSION, Rules
 from runfold.log.port import HeldBack, LogSource, Range
+from runfold.log.waiting import first_waiting
 from runfold.replay.refold import readable
 from runfold.replay.run_range import every_letter
 from runfold.store.identity import check_owner
@@ -92,7 +92,7 @@ async def _partition(
     now: int,
 ) -> PartitionReport:
     position = held.begin if known is None else known.position
-    waiting = await _first_waiting(source, which, max(position, held.begin), held.end)
+    waiting = await first_waiting(source, which, position=max(position, held.begin), end=held.end)
     return PartitionReport(
         partition=which,
         begin=held.begin,
@@ -106,17 +106,6 @@ async def _partition(
         committed_at=None if known is None else known.committed_at,
         outcomes={} if known is None else known.tally,
     )
-
-
-async def _first_waiting(source: LogSource, partition: int, position: int, end: int) -> Record | None:
-    """The first record that is not folded. A log may end with offsets that hold none, such as marks of transactions."""
-    if position >= end:
-        return None
-    if (record := await source.record_at(partition, position)) is not None:
-        return record
-    async for records in source.read(partition, begin=position, end=end):
-        return records[0]
-    return None
 
 
 def _seconds_since(time: int, *, now: int) -> float | None:

@@ -212,14 +212,17 @@ class MemoryStore:
             for partition, at in sorted(self._positions.items())
         ]
 
-    async def find_run(self, run_id: str) -> list[StoredRun]:
-        rows = [_stored(row) for row in self._runs.values() if row.run_id == run_id]
+    async def find_run(self, run_id: str, *, project_id: str | None = None) -> list[StoredRun]:
+        rows = [_stored(row) for row in self._of_project(project_id) if row.run_id == run_id]
         return sorted(rows, key=lambda row: row.partition)
 
     async def list_runs(self, wanted: RunFilter) -> list[StoredRun]:
-        rows = [row for row in chosen(self._runs.values()).values() if _wants(wanted, row)]
-        rows.sort(key=lambda row: (row.created_at, row.run_id), reverse=True)
+        rows = [row for row in chosen(self._of_project(wanted.project_id)).values() if _wants(wanted, row)]
+        rows.sort(key=lambda row: (row.created_at, row.run_id), reverse=not wanted.ascending)
         return [_stored(row) for row in rows[: wanted.limit]]
+
+    def _of_project(self, project_id: str | None) -> list[RunChange]:
+        return [row for row in self._runs.values() if project_id in (None, row.dimensions.project_id)]
 
     async def count_runs(self) -> dict[str, int]:
         rows = self._runs.values()
@@ -227,11 +230,13 @@ class MemoryStore:
         rows_of = Counter(row.run_id for row in rows)
         return {
             **{status.wire: by_status[status] for status in RunStatus},
-            "without_created": sum(bool(row.flags & Flag.INCOMPLETE) for row in rows),
-            "missing": sum(bool(row.flags & Flag.MISSING) for row in rows),
-            "flagged": sum(bool(row.flags) for row in rows),
+            **await self.count_flagged(),
             "split": sum(count > 1 for count in rows_of.values()),
         }
+
+    async def count_flagged(self) -> dict[str, int]:
+        masks = {"without_created": Flag.INCOMPLETE, "missing": Flag.MISSING, "flagged": ~0}
+        return {name: sum(bool(row.flags & mask) for row in self._runs.values()) for name, mask in masks.items()}
 
     async def usage(self, *, begin: int | None = None, end: int | None = None) -> list[UsageRow]:
         return [
@@ -320,5 +325,7 @@ def _wants(wanted: RunFilter, row: RunChange) -> bool:
         (wanted.missing, bool(row.flags & Flag.MISSING)),
         (wanted.flagged, bool(row.flags)),
     )
-    before = wanted.after is None or (row.created_at, row.run_id) < wanted.after
-    return before and all(given is None or given == value for given, value in same)
+    place = (row.created_at, row.run_id)
+    low, high = (wanted.after, wanted.before) if wanted.ascending else (wanted.before, wanted.after)
+    between = (low is None or low < place) and (high is None or place < high)
+    return between and all(given is None or given == value for given, value in same)

@@ -79,16 +79,24 @@ class StoredRun(Struct, frozen=True, kw_only=True):
 
 
 class RunFilter(Struct, frozen=True, kw_only=True):
-    """Which runs to list; None means any. Newest first, ``after`` continues behind (created_at, run_id)."""
+    """Which runs to list, and in which order; None means any.
+
+    Newest first by (created_at, run_id), or with ``ascending`` oldest first. ``after`` continues behind such a place in
+    that order, ``before`` stops in front of one. ``project_id`` confines: rows of other projects do not exist for it, so
+    that of a split run the part that is the project's own speaks.
+    """
 
     status: int | None = None
     thread_id: str | None = None
     model: str | None = None
     assistant_id: str | None = None
+    project_id: str | None = None
     incomplete: bool | None = None
     missing: bool | None = None
     flagged: bool | None = None
     after: tuple[int, str] | None = None
+    before: tuple[int, str] | None = None
+    ascending: bool = False
     limit: int = 20
 
 
@@ -187,17 +195,20 @@ class Store(Protocol):
 
     async def partitions(self) -> list[PartitionStatus]: ...
 
-    async def find_run(self, run_id: str) -> list[StoredRun]:
-        """The run's rows, by partition: more than one where producers split it."""
+    async def find_run(self, run_id: str, *, project_id: str | None = None) -> list[StoredRun]:
+        """The run's rows, by partition: more than one where producers split it. Only those of the project, if given."""
 
     async def list_runs(self, wanted: RunFilter) -> list[StoredRun]:
-        """Newest first by (created_at, run_id); a split run once, by the row that :mod:`runfold.store.split` chooses."""
+        """In the filter's order; a split run once, by the row that :mod:`runfold.store.split` chooses."""
 
     async def count_runs(self) -> dict[str, int]:
         """Rows by status (wire names), and ``without_created``, ``missing``, ``flagged``, ``split`` (see Flag).
 
         ``incomplete`` is the status of that name, not the runs whose ``created`` has not come.
         """
+
+    async def count_flagged(self) -> dict[str, int]:
+        """``without_created``, ``missing`` and ``flagged`` of :meth:`count_runs`: what can be told at any time, at no cost."""
 
     async def usage(self, *, begin: int | None = None, end: int | None = None) -> list[UsageRow]:
         """Usage by minute bucket, ordered by bucket, for Unix minutes begin <= minute < end; buckets of zeros left out."""

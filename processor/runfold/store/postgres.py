@@ -148,14 +148,17 @@ class PostgresStore:
     async def partitions(self) -> list[PartitionStatus]:
         return await self._read().read(postgres_leases.read_partitions)
 
-    async def find_run(self, run_id: str) -> list[StoredRun]:
-        return await self._read().read(lambda session: postgres_reads.find_run(session, run_id))
+    async def find_run(self, run_id: str, *, project_id: str | None = None) -> list[StoredRun]:
+        return await self._read().read(lambda session: postgres_reads.find_run(session, run_id, project_id=project_id))
 
     async def list_runs(self, wanted: RunFilter) -> list[StoredRun]:
         return await self._read().read(lambda session: postgres_reads.list_runs(session, wanted))
 
     async def count_runs(self) -> dict[str, int]:
         return await self._read().read(postgres_reads.count_runs)
+
+    async def count_flagged(self) -> dict[str, int]:
+        return await self._read().read(postgres_reads.count_flagged)
 
     async def usage(self, *, begin: int | None = None, end: int | None = None) -> list[UsageRow]:
         return await self._read().read(lambda session: postgres_reads.usage(session, begin=begin, end=end))

@@ -141,14 +141,17 @@ class SqliteStore:
     async def partitions(self) -> list[PartitionStatus]:
         return await self._lane("read").read(sqlite_leases.read_partitions)
 
-    async def find_run(self, run_id: str) -> list[StoredRun]:
-        return await self._lane("read").read(sqlite_reads.find_run, run_id)
+    async def find_run(self, run_id: str, *, project_id: str | None = None) -> list[StoredRun]:
+        return await self._lane("read").run(sqlite_reads.find_run, run_id, project_id=project_id)
 
     async def list_runs(self, wanted: RunFilter) -> list[StoredRun]:
         return await self._lane("read").read(sqlite_reads.list_runs, wanted)
 
     async def count_runs(self) -> dict[str, int]:
         return await self._lane("read").read(sqlite_reads.count_runs)
+
+    async def count_flagged(self) -> dict[str, int]:
+        return await self._lane("read").read(sqlite_reads.count_flagged)
 
     async def usage(self, *, begin: int | None = None, end: int | None = None) -> list[UsageRow]:
         return await self._lane("read").read(sqlite_reads.usage, begin=begin, end=end)

@@ -15,7 +15,11 @@ from runfold.store.sqlite_usage import added_up
 from runfold_schemas import RunStatus
 
 DIMENSIONS: Final = "model, assistant_id, project_id, user_id, api_key_id"
-_ORDER: Final = "order by created_at desc, run_id desc, partition desc limit ?"
+_ORDERS: Final = {
+    ascending: f"order by created_at {way}, run_id {way}, partition {way} limit ?"
+    for ascending, way in ((False, "desc"), (True, "asc"))
+}
+_PAST_ALL_PARTITIONS: Final = 1 << 40
 
 
 class _Row(NamedTuple):
@@ -46,8 +50,8 @@ def load(db: sqlite3.Connection, partition: int, run_ids: Sequence[str]) -> dict
     }
 
 
-def find_run(db: sqlite3.Connection, run_id: str) -> list[StoredRun]:
-    rows = [_Row(*row).stored() for row in rows_of(db, [run_id])]
+def find_run(db: sqlite3.Connection, run_id: str, *, project_id: str | None = None) -> list[StoredRun]:
+    rows = [_Row(*row).stored() for row in rows_of(db, [run_id], project_id=project_id)]
     return sorted(rows, key=lambda row: row.partition)
 
 
@@ -56,10 +60,11 @@ def list_runs(db: sqlite3.Connection, wanted: RunFilter) -> list[StoredRun]:
     if not _dimensions_exist(db, wanted):
         return []
     found: list[_Row] = []
-    after = None if wanted.after is None else (*wanted.after, -1)
+    after = None if wanted.after is None else (*wanted.after, _PAST_ALL_PARTITIONS if wanted.ascending else -1)
     while (missing := wanted.limit - len(found)) > 0:
         page = _page(db, wanted, after=after, limit=missing)
-        speaking = chosen(_Row(*row) for row in rows_of(db, [row.run_id for row in page]))
+        twins = rows_of(db, [row.run_id for row in page], project_id=wanted.project_id)
+        speaking = chosen(_Row(*row) for row in twins)
         found += [row for row in page if speaking[row.run_id].n == row.n]
         if len(page) < missing:
             break
@@ -69,11 +74,13 @@ def list_runs(db: sqlite3.Connection, wanted: RunFilter) -> list[StoredRun]:
 
 def _dimensions_exist(db: sqlite3.Connection, wanted: RunFilter) -> bool:
     """Whether any run can match: a name that was never seen must not cost a walk over all runs."""
-    if wanted.model is None and wanted.assistant_id is None:
+    names = (wanted.model, wanted.assistant_id, wanted.project_id)
+    if names == (None, None, None):
         return True
     (exist,) = db.execute(
-        "select exists (select 1 from dimension where model = ifnull(?, model) and assistant_id = ifnull(?, assistant_id))",
-        (wanted.model, wanted.assistant_id),
+        """select exists (select 1 from dimension where model = ifnull(?, model)
+            and assistant_id = ifnull(?, assistant_id) and project_id = ifnull(?, project_id))""",
+        names,
     ).fetchone()
     return bool(exist)
 
@@ -81,14 +88,21 @@ def _dimensions_exist(db: sqlite3.Connection, wanted: RunFilter) -> bool:
 def _page(db: sqlite3.Connection, wanted: RunFilter, *, after: tuple[int, str, int] | None, limit: int) -> list[_Row]:
     conditions, values = _conditions(wanted)
     parts, bound = [], list[object]()
+    order, (behind, ahead) = _ORDERS[wanted.ascending], (">", "<") if wanted.ascending else ("<", ">")
     for source, of_source, created_at in _walks(wanted):
-        where = [*conditions, "true" if after is None else f"({created_at}, run_id, partition) < (?, ?, ?)"]
+        where, bounds = conditions, list[object]()
+        for place, beyond in ((after, behind), (wanted.before, ahead)):
+            if place is not None:
+                # The first condition is where the walk over the index begins or ends; the second decides among its ties.
+                columns, marks = ("run_id, partition", "?, ?, ?") if len(place) == 3 else ("run_id", "?, ?")
+                where = [*where, f"{created_at} {beyond}= ?", f"({created_at}, {columns}) {beyond} ({marks})"]
+                bounds += [place[0], *place]
         parts.append(
             f"""select * from (select run.n, partition, run_id, flags, body, {created_at} as created_at
-                from {source} and {" and ".join(where)} {_ORDER})"""
+                from {source} and {" and ".join(where)} {order})"""
         )
-        bound += [*of_source, *values, *(after or ()), limit]
-    rows = db.execute(f"{' union all '.join(parts)} {_ORDER}", [*bound, limit])
+        bound += [*of_source, *values, *bounds, limit]
+    rows = db.execute(f"{' union all '.join(parts)} {order}", [*bound, limit])
     return list(map(_Row._make, rows))
 
 
@@ -113,7 +127,11 @@ def _conditions(wanted: RunFilter) -> tuple[list[str], list[object]]:
     conditions, values = ["true"], list[object]()
     if wanted.status is not None:
         conditions, values = [*conditions, "status = ?"], [*values, wanted.status]
-    for column, value in (("model", wanted.model), ("assistant_id", wanted.assistant_id)):
+    for column, value in (
+        ("model", wanted.model),
+        ("assistant_id", wanted.assistant_id),
+        ("project_id", wanted.project_id),
+    ):
         if value is not None:
             conditions = [
                 *conditions,
@@ -130,12 +148,16 @@ def count_runs(db: sqlite3.Connection) -> dict[str, int]:
     counts = {status.wire: 0 for status in RunStatus}
     for status, count in db.execute("select status, count(*) from run indexed by run_by_status group by status"):
         counts[RunStatus(status).wire] = count
+    return {**counts, **count_flagged(db), "split": _count_split(db)}
+
+
+def count_flagged(db: sqlite3.Connection) -> dict[str, int]:
     incomplete, missing, flagged = db.execute(
         """select count(*) filter (where flags & ?), count(*) filter (where flags & ?), count(*)
             from run indexed by run_flagged where flags != 0""",
         (int(Flag.INCOMPLETE), int(Flag.MISSING)),
     ).fetchone()
-    return {**counts, "without_created": incomplete, "missing": missing, "flagged": flagged, "split": _count_split(db)}
+    return {"without_created": incomplete, "missing": missing, "flagged": flagged}
 
 
 def _count_split(db: sqlite3.Connection) -> int:

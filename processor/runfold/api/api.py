@@ -1,0 +1,27 @@
+"""What every room of the API is given: settings, the questions it may ask, the log, and how fresh answers are."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from runfold.api.freshness import FreshnessCache
+from runfold.api.log_access import LogAccess
+from runfold.api.reading import Reading
+from runfold.config import Settings
+from runfold.store.port import Store
+
+
+class Api(Struct, frozen=True, kw_only=True):
+    """Handlers take it as their parameter ``api``. ``store`` is open to read; routes ask it through ``reading``."""
+
+    settings: Settings
+    store: Store
+    log: LogAccess
+    reading: Reading
+    freshness: FreshnessCache
+
+    @classmethod
+    def of(cls, settings: Settings, *, store: Store, log: LogAccess) -> Api:
+        return cls(
+            settings=settings, store=store, log=log, reading=Reading(store), freshness=FreshnessCache(store, log)
+        )

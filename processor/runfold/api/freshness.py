@@ -1,0 +1,160 @@
+"""How fresh an answer is: up to where the log is folded, how far behind that is, and what is known to be wanting.
+
+Looked up at most once in :data:`KEPT_SECONDS` however many ask, and not at all while nobody does. Positions are read before
+the answer's own data, so an answer holds at least what they say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from typing import Final
+
+from msgspec import Struct
+
+from runfold.api.auth import Caller
+from runfold.api.log_access import LogAccess
+from runfold.log.port import LogError, LogSource
+from runfold.log.waiting import first_waiting
+from runfold.store.port import PartitionStatus, Store
+
+KEPT_SECONDS: Final = 1.0
+RENEWED_AFTER: Final = 0.5
+LOG_SECONDS: Final = 1.0
+"""So long the log may take to tell its ends; then the lag is unknown."""
+
+Header = tuple[bytes, bytes]
+
+
+class Freshness(Struct, frozen=True, kw_only=True):
+    """``position`` maps a partition to the next offset to be folded; ``lag`` is in offsets.
+
+    ``incomplete`` counts runs whose created has not come, ``missing`` runs of which a numbered event has not, ``rejected``
+    dead letters, ``without_usage`` runs that ended without telling what they used. What cannot be told is null: the lag
+    while the log is out of reach, the counts for a key that is confined to a project.
+    """
+
+    position: dict[str, int]
+    lag: int | None
+    lag_seconds: float | None
+    incomplete: int | None
+    missing: int | None
+    rejected: int | None
+    without_usage: int | None
+
+    def headers(self) -> list[Header]:
+        told = {
+            "position": ",".join(f"{partition}:{offset}" for partition, offset in self.position.items()),
+            "lag": self.lag,
+            "lag-seconds": self.lag_seconds,
+            "incomplete": self.incomplete,
+            "missing": self.missing,
+            "rejected": self.rejected,
+            "without-usage": self.without_usage,
+        }
+        return [
+            (f"x-runfold-{name}".encode(), str(value).encode()) for name, value in told.items() if value is not None
+        ]
+
+
+class _Looked(Struct, frozen=True, kw_only=True):
+    """One look, as each kind of caller is told it."""
+
+    at: float
+    whole: Freshness
+    confined: Freshness
+    whole_headers: list[Header]
+    confined_headers: list[Header]
+
+
+class FreshnessCache:
+    """The newest look. ``store`` is open."""
+
+    def __init__(self, store: Store, log: LogAccess) -> None:
+        self._store, self._log = store, log
+        self._looked: _Looked | None = None
+        self._looking: asyncio.Task[None] | None = None
+
+    async def renew(self) -> None:
+        """Have a look that is no older than KEPT_SECONDS. Raises StoreError where there is none to be had."""
+        age = float("inf") if self._looked is None else time.monotonic() - self._looked.at
+        if age < RENEWED_AFTER:
+            return
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look())
+        if age >= KEPT_SECONDS:
+            await asyncio.shield(self._looking)
+
+    def stale(self) -> bool:
+        """Whether :meth:`renew` has anything to do: asked for every request, so that most need not await it."""
+        return self._looked is None or time.monotonic() - self._looked.at >= RENEWED_AFTER
+
+    def told_to(self, caller: Caller) -> Freshness | None:
+        """The look for an answer's body; None before the first."""
+        if self._looked is None:
+            return None
+        return self._looked.whole if caller.project_id is None else self._looked.confined
+
+    def headers_for(self, caller: Caller) -> list[Header]:
+        """The look for an answer's headers."""
+        if self._looked is None:
+            return []
+        return self._looked.whole_headers if caller.project_id is None else self._looked.confined_headers
+
+    async def close(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await self._looking
+
+    async def _look(self) -> None:
+        at = time.monotonic()
+        partitions = await self._store.partitions()
+        lag, seconds = await self._lag(partitions)
+        counts = await self._store.count_flagged()
+        rejected = sum((await self._store.count_letters()).values())
+        whole = Freshness(
+            position={str(found.partition): found.position for found in partitions},
+            lag=lag,
+            lag_seconds=seconds,
+            incomplete=counts["without_created"],
+            missing=counts["missing"],
+            rejected=rejected,
+            without_usage=None,
+        )
+        confined = Freshness(
+            position=whole.position,
+            lag=lag,
+            lag_seconds=seconds,
+            incomplete=None,
+            missing=None,
+            rejected=None,
+            without_usage=None,
+        )
+        self._looked = _Looked(
+            at=at,
+            whole=whole,
+            confined=confined,
+            whole_headers=whole.headers(),
+            confined_headers=confined.headers(),
+        )
+
+    async def _lag(self, partitions: list[PartitionStatus]) -> tuple[int | None, float | None]:
+        with suppress(LogError, TimeoutError):
+            async with asyncio.timeout(LOG_SECONDS):
+                return await _lag_of(await self._log.source(), partitions)
+        return None, None
+
+
+async def _lag_of(source: LogSource, partitions: list[PartitionStatus]) -> tuple[int, float]:
+    """Offsets that are not folded, and for how many seconds the oldest of their records has waited, by this machine's clock."""
+    positions = {found.partition: found.position for found in partitions}
+    lag, oldest = 0, None
+    for partition, held in (await source.ranges(range(await source.partitions()))).items():
+        position = max(positions.get(partition, held.begin), held.begin)
+        waiting = await first_waiting(source, partition, position=position, end=held.end)
+        if waiting is not None:
+            lag += held.end - position
+            oldest = waiting.timestamp if oldest is None else min(oldest, waiting.timestamp)
+    return lag, 0.0 if oldest is None else max(0.0, round(time.time() - oldest / 1000, 3))
