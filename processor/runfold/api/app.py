@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from litestar import Litestar, Router
+from typing import Any, Final
+
+from litestar import Litestar, Request, Router
 from litestar.config.cors import CORSConfig
 from litestar.di import Provide
+from litestar.exceptions import NotFoundException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
@@ -16,6 +19,8 @@ from runfold.api.api import Api
 from runfold.api.auth import Caller
 from runfold.api.door import Door
 from runfold.api.rooms import ROUTERS
+
+DOCUMENT: Final = "/openapi.json"
 
 
 def create_app(api: Api, *, beyond_loopback: bool = False) -> Door:
@@ -49,11 +54,23 @@ def _caller(scope: Scope) -> Caller:
     return caller
 
 
+async def _only_the_document(request: Request[Any, Any, Any]) -> None:
+    """The framework puts pages of its own, in HTML, below the document."""
+    if request.url.path != DOCUMENT:
+        raise NotFoundException
+
+
 def _openapi() -> OpenAPIConfig:
     return OpenAPIConfig(
         title="runfold",
         version=__version__,
-        openapi_router=Router("/openapi.json", route_handlers=[], opt={"confined": True}),
+        openapi_router=Router(
+            DOCUMENT,
+            route_handlers=[],
+            include_in_schema=False,
+            opt={"confined": True},
+            before_request=_only_the_document,
+        ),
         render_plugins=[JsonRenderPlugin(path="/")],
         use_handler_docstrings=True,
         components=Components(security_schemes={"key": SecurityScheme(type="http", scheme="bearer")}),
