@@ -121,7 +121,7 @@ class FreshnessCache:
             incomplete=counts["without_created"],
             missing=counts["missing"],
             rejected=rejected,
-            without_usage=None,
+            without_usage=sum(found.without_usage for found in partitions),
         )
         confined = Freshness(
             position=whole.position,

@@ -19,6 +19,7 @@ from runfold.fold.outcome import Flag
 from runfold.fold.usage import SUMS, BucketKey
 from runfold.store.identity import check_owner
 from runfold.store.port import (
+    ApiKey,
     DoorChange,
     Lease,
     Note,
@@ -30,7 +31,7 @@ from runfold.store.port import (
     StoreIdentity,
     UsageRow,
 )
-from runfold.store.rows import check_covered, encode_headers, numbered
+from runfold.store.rows import booked_to, check_covered, encode_headers, numbered, without_usage
 from runfold.store.split import chosen
 from runfold_schemas import RunStatus
 
@@ -46,6 +47,7 @@ class _Position(Struct, kw_only=True):
     last_offset: int | None = None
     last_hash: bytes | None = None
     committed_at: int | None = None
+    without_usage: int = 0
 
 
 class MemoryStore:
@@ -64,6 +66,7 @@ class MemoryStore:
         self._usage: dict[BucketKey, tuple[int, ...]] = {}
         self._tally: dict[int, Counter[str]] = defaultdict(Counter)
         self._notes: dict[tuple[int, int, str], Note] = {}
+        self._keys: dict[str, ApiKey] = {}
 
     def _now(self) -> int:
         return round(self._clock() * 1000)
@@ -146,6 +149,9 @@ class MemoryStore:
             at = self._positions[partition]
             at.next, at.last_offset, at.last_hash = move.next, move.last_offset, move.last_hash
             at.committed_at = self._now()
+        booked, more = booked_to(changes)
+        if more:
+            self._positions[booked].without_usage += more
         for partition, counts in changes.tally.items():
             self._tally[partition].update(counts)
         handles = {(run.partition, run.run_id): self._write_run(run) for run in changes.runs}
@@ -163,6 +169,7 @@ class MemoryStore:
         if partition not in self._positions:
             raise StalePosition(f"partition {partition} has no position in this store yet")
         self._positions[partition].epoch += 1
+        self._positions[partition].without_usage += without_usage(change.changes)
         for offset in letters:
             del self._letters[partition, offset]
         for place in [place for place, entry in self._journal.items() if (place[0], entry.run_id) == key]:
@@ -197,6 +204,18 @@ class MemoryStore:
     async def notes(self) -> list[Note]:
         return [note for _, note in sorted(self._notes.items(), key=itemgetter(0))]
 
+    async def add_key(self, key: ApiKey) -> None:
+        self._keys[key.key_id] = key
+
+    async def revoke_key(self, key_id: str) -> bool:
+        key = self._keys.get(key_id)
+        if key is not None and key.revoked_at is None:
+            self._keys[key_id] = replace(key, revoked_at=self._now())
+        return key is not None
+
+    async def keys(self) -> list[ApiKey]:
+        return sorted(self._keys.values(), key=lambda key: (key.created_at, key.key_id))
+
     async def partitions(self) -> list[PartitionStatus]:
         return [
             PartitionStatus(
@@ -208,6 +227,7 @@ class MemoryStore:
                 first_offset=at.first_offset,
                 tally=dict(self._tally[partition]),
                 committed_at=at.committed_at,
+                without_usage=at.without_usage,
             )
             for partition, at in sorted(self._positions.items())
         ]

@@ -57,7 +57,10 @@ class Lease(Struct, frozen=True, kw_only=True):
 
 
 class PartitionStatus(Struct, frozen=True, kw_only=True):
-    """What the store knows of one partition. ``tally`` counts records by outcome since the store began."""
+    """What the store knows of one partition. ``tally`` counts records by outcome since the store began.
+
+    ``without_usage`` is a share of the runs that ended without telling their usage: the sum over all partitions counts.
+    """
 
     partition: int
     position: int
@@ -67,6 +70,7 @@ class PartitionStatus(Struct, frozen=True, kw_only=True):
     first_offset: int
     tally: dict[str, int]
     committed_at: int | None = None
+    without_usage: int = 0
 
 
 class StoredRun(Struct, frozen=True, kw_only=True):
@@ -115,6 +119,21 @@ class Note(Struct, frozen=True, kw_only=True):
     kind: str
     reason: str
     noted_at: int
+
+
+class ApiKey(Struct, frozen=True, kw_only=True):
+    """Who may ask over HTTP: a secret's SHA-256, never the secret. ``scopes`` are of :data:`runfold.api.auth.SCOPES`.
+
+    ``project_id`` confines the key to one project; ``revoked_at`` (Unix milliseconds) ends it.
+    """
+
+    key_id: str
+    hash: bytes
+    name: str
+    scopes: tuple[str, ...]
+    project_id: str | None
+    created_at: int
+    revoked_at: int | None = None
 
 
 class StoreIdentity(Struct, frozen=True, kw_only=True):
@@ -192,6 +211,15 @@ class Store(Protocol):
     async def add_note(self, note: Note) -> None: ...
 
     async def notes(self) -> list[Note]: ...
+
+    async def add_key(self, key: ApiKey) -> None:
+        """Keep a new API key. Keys are not in the digest: they are no matter of the log."""
+
+    async def revoke_key(self, key_id: str) -> bool:
+        """End a key; False where there is none of that id. One that had ended stays as it was."""
+
+    async def keys(self) -> list[ApiKey]:
+        """All API keys, those that have ended too, in the order in which they were made."""
 
     async def partitions(self) -> list[PartitionStatus]: ...
 

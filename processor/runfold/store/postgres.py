@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 
 from runfold.fold.changes import Changes, Letter
-from runfold.store import postgres_events, postgres_leases, postgres_reads, postgres_writes
+from runfold.store import postgres_api_keys, postgres_events, postgres_leases, postgres_reads, postgres_writes
 from runfold.store.port import (
+    ApiKey,
     DoorChange,
     Lease,
     Note,
@@ -144,6 +145,15 @@ class PostgresStore:
 
     async def notes(self) -> list[Note]:
         return await self._read().read(postgres_leases.read_notes)
+
+    async def add_key(self, key: ApiKey) -> None:
+        await self._write().run(lambda session: postgres_api_keys.add(session, key))
+
+    async def revoke_key(self, key_id: str) -> bool:
+        return await self._write().run(lambda session: postgres_api_keys.revoke(session, key_id))
+
+    async def keys(self) -> list[ApiKey]:
+        return await self._read().read(postgres_api_keys.read)
 
     async def partitions(self) -> list[PartitionStatus]:
         return await self._read().read(postgres_leases.read_partitions)

@@ -163,7 +163,7 @@ async def _identity(session: Session) -> tuple[StoreIdentity, int | None]:
 async def read_partitions(session: Session) -> list[PartitionStatus]:
     async with session.glancing():
         rows = await session.connection.fetch(
-            """select partition, next, epoch, owner, lease_until, first_offset, committed_at, outcome, count
+            """select partition, next, epoch, owner, lease_until, first_offset, committed_at, without_usage, outcome, count
                 from position left join tally using (partition) order by partition, outcome"""
         )
     tallies: dict[int, dict[str, int]] = defaultdict(dict)
@@ -181,6 +181,7 @@ async def read_partitions(session: Session) -> list[PartitionStatus]:
             first_offset=row["first_offset"],
             tally=tallies[partition],
             committed_at=row["committed_at"],
+            without_usage=row["without_usage"],
         )
         for partition, row in told.items()
     ]

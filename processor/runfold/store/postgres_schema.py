@@ -81,7 +81,16 @@ _FIRST = (
     f"""create table note (partition integer not null, log_offset bigint not null, kind {_TEXT} not null,
         reason {_TEXT} not null, noted_at bigint not null, primary key (partition, log_offset, kind))""",
 )
-MIGRATIONS: list[tuple[str, ...]] = [_FIRST]
+_SECOND = (
+    # What status and every answer of the API tell of runs without usage, without a sum over all buckets.
+    "alter table position add column without_usage bigint not null default 0",
+    """update position set without_usage = (select coalesce(sum(without_usage), 0) from usage)
+        where partition = (select min(partition) from position)""",
+    # Few rows, read as a whole.
+    f"""create table api_key (key_id {_TEXT} primary key, hash bytea not null, name {_TEXT} not null,
+        scopes {_TEXT} not null, project_id {_TEXT}, created_at bigint not null, revoked_at bigint)""",
+)
+MIGRATIONS: list[tuple[str, ...]] = [_FIRST, _SECOND]
 
 _LOCK: Final = "select pg_advisory_xact_lock(hashtextextended('runfold:' || $1, 0))"
 _OURS: Final = """select

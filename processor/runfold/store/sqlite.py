@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from runfold.fold.changes import Changes, Letter
-from runfold.store import sqlite_leases, sqlite_reads, sqlite_writes
+from runfold.store import sqlite_api_keys, sqlite_leases, sqlite_reads, sqlite_writes
 from runfold.store.port import (
+    ApiKey,
     DoorChange,
     Lease,
     Note,
@@ -137,6 +138,15 @@ class SqliteStore:
 
     async def notes(self) -> list[Note]:
         return await self._lane("read").read(sqlite_leases.read_notes)
+
+    async def add_key(self, key: ApiKey) -> None:
+        await self._lane("write").run(sqlite_api_keys.add, key)
+
+    async def revoke_key(self, key_id: str) -> bool:
+        return await self._lane("write").run(sqlite_api_keys.revoke, key_id)
+
+    async def keys(self) -> list[ApiKey]:
+        return await self._lane("read").read(sqlite_api_keys.read)
 
     async def partitions(self) -> list[PartitionStatus]:
         return await self._lane("read").read(sqlite_leases.read_partitions)

@@ -99,7 +99,8 @@ def read_partitions(db: sqlite3.Connection) -> list[PartitionStatus]:
     for partition, outcome, count in db.execute("select partition, outcome, count from tally"):
         tallies[partition][outcome] = count
     rows = db.execute(
-        "select partition, next, epoch, owner, lease_until, first_offset, committed_at from position order by partition"
+        """select partition, next, epoch, owner, lease_until, first_offset, committed_at, without_usage from position
+            order by partition"""
     )
     return [
         PartitionStatus(
@@ -111,8 +112,9 @@ def read_partitions(db: sqlite3.Connection) -> list[PartitionStatus]:
             first_offset=first_offset,
             tally=tallies[partition],
             committed_at=committed_at,
+            without_usage=without_usage,
         )
-        for partition, position, epoch, owner, lease_until, first_offset, committed_at in rows
+        for partition, position, epoch, owner, lease_until, first_offset, committed_at, without_usage in rows
     ]
 
 

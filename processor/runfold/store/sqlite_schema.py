@@ -72,7 +72,16 @@ _FIRST = (
     """create table note (partition integer not null, offset integer not null, kind text not null, reason text not null,
         noted_at integer not null, primary key (partition, offset, kind)) without rowid""",
 )
-MIGRATIONS: list[tuple[str, ...]] = [_FIRST]
+_SECOND = (
+    # What status and every answer of the API tell of runs without usage, without a sum over all buckets.
+    "alter table position add column without_usage integer not null default 0",
+    """update position set without_usage = (select coalesce(sum(without_usage), 0) from usage)
+        where partition = (select min(partition) from position)""",
+    # Few rows, read as a whole.
+    """create table api_key (key_id text primary key, hash blob not null, name text not null, scopes text not null,
+        project_id text, created_at integer not null, revoked_at integer) without rowid""",
+)
+MIGRATIONS: list[tuple[str, ...]] = [_FIRST, _SECOND]
 
 
 def schema_version(db: sqlite3.Connection) -> int:
