@@ -24,7 +24,7 @@ DRAIN_SECONDS = 5
 @asynccontextmanager
 async def opened(settings: Settings) -> AsyncIterator[Api]:
     """What the rooms read, opened. Raises StoreError where there is no store to read."""
-    store = wiring.open_store(settings)
+    store = wiring.open_answering_store(settings)
     await store.open(write=False)
     log = LogAccess(partial(wiring.open_source, settings))
     api = Api.of(settings, store=store, log=log)
