@@ -25,3 +25,8 @@ class Api(Struct, frozen=True, kw_only=True):
         return cls(
             settings=settings, store=store, log=log, reading=Reading(store), freshness=FreshnessCache(store, log)
         )
+
+    async def close(self) -> None:
+        """Close all but the store, which is whoever's who opened it."""
+        await self.freshness.close()
+        await self.log.close()

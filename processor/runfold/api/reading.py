@@ -50,7 +50,11 @@ class Reading:
 
     async def runs(self, caller: Caller, wanted: RunFilter) -> Page:
         """Runs in the filter's order, as many as it says."""
-        one_more = replace(wanted, limit=wanted.limit + 1, project_id=caller.project_id or wanted.project_id)
+        if caller.project_id is not None:
+            if wanted.project_id not in (None, caller.project_id):
+                return Page(states=[], has_more=False)
+            wanted = replace(wanted, project_id=caller.project_id)
+        one_more = replace(wanted, limit=wanted.limit + 1)
         rows = await self._store.list_runs(one_more)
         return Page(states=[decode_state(row.body) for row in rows[: wanted.limit]], has_more=len(rows) > wanted.limit)
 
