@@ -104,6 +104,13 @@ class RunFilter(Struct, frozen=True, kw_only=True):
     limit: int = 20
 
 
+class RunPage(Struct, frozen=True, kw_only=True):
+    """A part of a list. ``next`` is the place to go on behind, None where the list has ended."""
+
+    rows: list[StoredRun]
+    next: tuple[int, str] | None
+
+
 class UsageRow(Struct, frozen=True, kw_only=True):
     """One bucket with its sums, in the order of :data:`runfold.fold.usage.SUMS`."""
 
@@ -228,6 +235,12 @@ class Store(Protocol):
 
     async def list_runs(self, wanted: RunFilter) -> list[StoredRun]:
         """In the filter's order; a split run once, by the row that :mod:`runfold.store.split` chooses."""
+
+    async def browse_runs(self, wanted: RunFilter, *, seconds: float) -> RunPage:
+        """As :meth:`list_runs`, but looking for about ``seconds`` at most: a page may come short, or empty, and go on.
+
+        For what no index finds: runs of a model, an assistant or a project may lie as far back as they like.
+        """
 
     async def count_runs(self) -> dict[str, int]:
         """Rows by status (wire names), and ``without_created``, ``missing``, ``flagged``, ``split`` (see Flag).

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from runfold.fold.changes import Changes, Letter
-from runfold.store import sqlite_api_keys, sqlite_leases, sqlite_reads, sqlite_writes
+from runfold.store import sqlite_api_keys, sqlite_leases, sqlite_lists, sqlite_reads, sqlite_writes
 from runfold.store.port import (
     ApiKey,
     DoorChange,
@@ -22,6 +22,7 @@ from runfold.store.port import (
     Note,
     PartitionStatus,
     RunFilter,
+    RunPage,
     StoredRun,
     StoreIdentity,
     UsageRow,
@@ -176,7 +177,10 @@ class SqliteStore:
 
     async def list_runs(self, wanted: RunFilter) -> list[StoredRun]:
         reader = self._read() if wanted.thread_id is None else self._lane("glance")
-        return await reader.read(sqlite_reads.list_runs, wanted)
+        return await reader.read(sqlite_lists.list_runs, wanted)
+
+    async def browse_runs(self, wanted: RunFilter, *, seconds: float) -> RunPage:
+        return await self._read().read(sqlite_lists.browse_runs, wanted, seconds=seconds)
 
     async def count_runs(self) -> dict[str, int]:
         return await self._read().read(sqlite_reads.count_runs)
