@@ -344,6 +344,7 @@ def _spelled_out(bucket: BucketKey) -> Row:
 def _wants(wanted: RunFilter, row: RunChange) -> bool:
     same = (
         (wanted.status, row.status),
+        (wanted.open, not RunStatus(row.status).ended),
         (wanted.thread_id, row.thread_id),
         (wanted.model, row.dimensions.model),
         (wanted.assistant_id, row.dimensions.assistant_id),

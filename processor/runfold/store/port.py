@@ -91,6 +91,7 @@ class RunFilter(Struct, frozen=True, kw_only=True):
     """
 
     status: int | None = None
+    open: bool | None = None
     thread_id: str | None = None
     model: str | None = None
     assistant_id: str | None = None

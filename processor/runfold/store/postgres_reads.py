@@ -182,7 +182,11 @@ def _walks(wanted: RunFilter, values: _Values) -> list[str]:
         ]
     if wanted.incomplete or wanted.missing or wanted.flagged:
         return ["flags <> 0"]
-    statuses = list(RunStatus) if wanted.status is None else [RunStatus(wanted.status)]
+    statuses = [
+        status for status in RunStatus if wanted.status in (None, status) and wanted.open in (None, not status.ended)
+    ]
+    if not statuses:  # an ended one that is open
+        return ["false"]
     walks = [f"ended is not null and ended = {values.mark(status, 'smallint')}" for status in statuses if status.ended]
     return walks if all(status.ended for status in statuses) else ["ended is null", *walks]
 
@@ -207,6 +211,8 @@ def _conditions(wanted: RunFilter, values: _Values) -> list[str]:
     conditions = []
     if wanted.status is not None:
         conditions.append(f"status = {values.mark(wanted.status, 'smallint')}")
+    if wanted.open is not None:
+        conditions.append("ended is null" if wanted.open else "ended is not null")
     for mask, given in ((Flag.INCOMPLETE, wanted.incomplete), (Flag.MISSING, wanted.missing), (-1, wanted.flagged)):
         if given is not None:
             conditions.append(f"(flags & {int(mask)} <> 0) = {values.mark(given, 'boolean')}")

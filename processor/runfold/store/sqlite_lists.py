@@ -155,7 +155,11 @@ def _walks(wanted: RunFilter) -> list[_Walk]:
         ]
     if wanted.incomplete or wanted.missing or wanted.flagged:
         return [_Walk("run indexed by run_flagged where flags != 0")]
-    statuses = list(RunStatus) if wanted.status is None else [wanted.status]
+    statuses = [
+        status for status in RunStatus if wanted.status in (None, status) and wanted.open in (None, not status.ended)
+    ]
+    if not statuses:  # an ended one that is open
+        return [_Walk("run where false")]
     return [_Walk("run indexed by run_by_status where status = ?", (status,)) for status in statuses]
 
 
@@ -176,6 +180,8 @@ def _conditions(wanted: RunFilter) -> tuple[list[str], list[object]]:
     conditions, values = list[str](), list[object]()
     if wanted.status is not None:
         conditions, values = ["status = ?"], [wanted.status]
+    if wanted.open is not None:
+        conditions, values = [*conditions, "(status < ?) = ?"], [*values, int(RunStatus.CANCELLED), wanted.open]
     for mask, given in ((Flag.INCOMPLETE, wanted.incomplete), (Flag.MISSING, wanted.missing), (-1, wanted.flagged)):
         if given is not None:
             conditions, values = [*conditions, "(flags & ? != 0) = ?"], [*values, int(mask), given]
