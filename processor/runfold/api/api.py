@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,7 +11,9 @@ from msgspec import Struct
 from runfold import wiring
 from runfold.api.freshness import FreshnessCache
 from runfold.api.log_access import LogAccess
+from runfold.api.positions import Positions
 from runfold.api.reading import Reading
+from runfold.api.windows import Windows
 from runfold.config import Settings
 from runfold.store.port import Store
 
@@ -23,11 +26,22 @@ class Api(Struct, frozen=True, kw_only=True):
     log: LogAccess
     reading: Reading
     freshness: FreshnessCache
+    positions: Positions
+    windows: Windows
+    stopping: asyncio.Event
+    """Set where the server is about to go, so that answers without an end find one."""
 
     @classmethod
     def of(cls, settings: Settings, *, store: Store, log: LogAccess) -> Api:
         return cls(
-            settings=settings, store=store, log=log, reading=Reading(store), freshness=FreshnessCache(store, log)
+            settings=settings,
+            store=store,
+            log=log,
+            reading=Reading(store),
+            freshness=FreshnessCache(store, log),
+            positions=Positions(store),
+            windows=Windows(store, log),
+            stopping=asyncio.Event(),
         )
 
     @asynccontextmanager
@@ -43,4 +57,6 @@ class Api(Struct, frozen=True, kw_only=True):
     async def close(self) -> None:
         """Close all but the store, which is whoever's who opened it."""
         await self.freshness.close()
+        await self.positions.close()
+        await self.windows.close()
         await self.log.close()

@@ -15,6 +15,7 @@ _ERRORS: Final = {
     403: "This key may not do that",
     404: "It is not there, or not for this key",
     409: "It cannot be done as things stand",
+    410: "The log no longer has it",
     413: "The request has too many bytes",
     415: "The body is of a type that is not taken",
     429: "Too many requests; `Retry-After` says when to come back",

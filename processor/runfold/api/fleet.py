@@ -17,6 +17,7 @@ from runfold.api.errors import JSON, no_run
 from runfold.api.freshness import Freshness
 from runfold.api.given import GivenApi, GivenCaller
 from runfold.api.pages import Cursor, Limit, Order, cursor_of, run_place
+from runfold.api.positions import WAIT, WaitFor, WaitSeconds
 from runfold.api.run_views import (
     HistoryRecord,
     KnownRun,
@@ -108,8 +109,11 @@ async def list_all_runs(
     limit: Limit = 20,
     order: Annotated[Order, QueryParameter(description="By creation: newest first, or oldest first")] = "desc",
     cursor: Cursor = None,
+    wait_for: WaitFor = None,
+    wait_seconds: WaitSeconds = WAIT,
 ) -> Response[Any]:
     """Runs by status, model, assistant, project and age. What no index finds is looked for a little at a time."""
+    await api.positions.applied(wait_for, wait_seconds)
     wanted = RunFilter(
         status=None if status is None else RunStatus[status.upper()].value,
         model=model,
@@ -150,8 +154,16 @@ def _listed(api: Api, caller: Caller, rows: list[dict[str, Any]], following: tup
     opt={"confined": True},
     responses=answers(KnownRun, "The Run, and what is known beside it", 404),
 )
-async def get_known_run(*, api: GivenApi, caller: GivenCaller, run_id: FromPath[str]) -> Response[Any]:
+async def get_known_run(
+    *,
+    api: GivenApi,
+    caller: GivenCaller,
+    run_id: FromPath[str],
+    wait_for: WaitFor = None,
+    wait_seconds: WaitSeconds = WAIT,
+) -> Response[Any]:
     """The Run with its timeline, flags, gaps, and its place in the log."""
+    await api.positions.applied(wait_for, wait_seconds)
     parts = await api.reading.parts(caller, run_id)
     if not parts:
         raise no_run(run_id)

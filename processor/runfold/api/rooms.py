@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from litestar import Router
 
-from runfold.api import fleet, letters, runs
+from runfold.api import feed, fleet, letters, runs
 
-ROUTERS: tuple[Router, ...] = (runs.router, fleet.router, letters.router)
+ROUTERS: tuple[Router, ...] = (runs.router, fleet.router, letters.router, feed.router)

@@ -19,6 +19,7 @@ from runfold.api.documented import answers
 from runfold.api.errors import JSON, BadRequest, no_run
 from runfold.api.freshness import Freshness
 from runfold.api.given import GivenApi, GivenCaller
+from runfold.api.positions import WAIT, WaitFor, WaitSeconds
 from runfold.api.reading import Place, place_of
 from runfold.fold.projection import encode_run
 from runfold.fold.state import RunState
@@ -122,8 +123,11 @@ async def list_runs(
     order: Annotated[Order, QueryParameter(description="By creation: newest first, or oldest first")] = "desc",
     after: Annotated[str | None, QueryParameter(description="Go on behind this run")] = None,
     before: Annotated[str | None, QueryParameter(description="Stop in front of this run")] = None,
+    wait_for: WaitFor = None,
+    wait_seconds: WaitSeconds = WAIT,
 ) -> Response[Any]:
     """The thread's Runs, page by page; with both cursors, those between them."""
+    await api.positions.applied(wait_for, wait_seconds)
     body = await list_of_thread(api, caller, thread_id=thread_id, limit=limit, order=order, after=after, before=before)
     return Response(body, media_type=JSON)
 
@@ -136,9 +140,16 @@ async def list_runs(
     responses=answers(Run, "The Run", 404),
 )
 async def get_run(
-    *, api: GivenApi, caller: GivenCaller, thread_id: FromPath[str], run_id: FromPath[str]
+    *,
+    api: GivenApi,
+    caller: GivenCaller,
+    thread_id: FromPath[str],
+    run_id: FromPath[str],
+    wait_for: WaitFor = None,
+    wait_seconds: WaitSeconds = WAIT,
 ) -> Response[Any]:
     """The Run as it stands."""
+    await api.positions.applied(wait_for, wait_seconds)
     body, headers = await retrieve(api, caller, thread_id=thread_id, run_id=run_id)
     return Response(body, media_type=JSON, headers=headers)
 

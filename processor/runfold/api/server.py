@@ -75,7 +75,7 @@ async def answer(settings: Settings, listening: socket.socket, *, stop: asyncio.
     """
     async with opened(settings) as api:
         door = create_app(api, beyond_loopback=settings.api.host not in LOOPBACK)
-        server = uvicorn.Server(configured(door))
+        server = _Server(configured(door), api.stopping)
         stopping = None if stop is None else asyncio.create_task(_stop_when(stop, server))
         try:
             await server.serve(sockets=[listening])
@@ -83,6 +83,18 @@ async def answer(settings: Settings, listening: socket.socket, *, stop: asyncio.
             if stopping is not None:
                 stopping.cancel()
             await door.close()
+
+
+class _Server(uvicorn.Server):
+    """Tells answers that have no end of their own to find one, before it waits for them."""
+
+    def __init__(self, config: uvicorn.Config, stopping: asyncio.Event) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._stopping.set()
+        await super().shutdown(sockets)
 
 
 def configured(app: ASGIApp) -> uvicorn.Config:
