@@ -9,7 +9,8 @@ class ApiOptions(Struct, frozen=True, kw_only=True):
     """Times are in seconds, sizes in bytes. ``rate`` is in requests a second for each key; 0 sets no bound.
 
     ``hosts`` are names, beside those of ``host`` and this machine's loopback, that requests may name in ``Host``; ``origins``
-    are web origins whose pages may ask (CORS). Both are comma-separated.
+    are web origins whose pages may ask (CORS). Both are comma-separated. ``url`` is an API that
+    `runfold runs watch` asks, ``key`` what it shows there.
     """
 
     host: str = "127.0.0.1"
@@ -22,3 +23,5 @@ class ApiOptions(Struct, frozen=True, kw_only=True):
     time_limit: float = 30.0
     silent: float = 600.0
     slow: float = 30.0
+    url: str = ""
+    key: str = ""

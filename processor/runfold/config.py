@@ -133,8 +133,8 @@ def _kafka(name: str, parse: Callable[[str], Any], told: str, *, secret: bool = 
     return Setting(f"kafka.{field_name}", f"RUNFOLD_KAFKA_{field_name.upper()}", parse, default, told, secret)
 
 
-def _api(name: str, parse: Callable[[str], Any], told: str) -> Setting:
-    return Setting(f"api.{name}", f"RUNFOLD_API_{name.upper()}", parse, str(getattr(ApiOptions(), name)), told)
+def _api(name: str, parse: Callable[[str], Any], told: str, *, secret: bool = False) -> Setting:
+    return Setting(f"api.{name}", f"RUNFOLD_API_{name.upper()}", parse, str(getattr(ApiOptions(), name)), told, secret)
 
 
 _EXAMPLES = {
@@ -247,6 +247,8 @@ SETTINGS = (
     _api("time_limit", _seconds(0.1, 3600), "seconds until an answer has to begin"),
     _api("silent", _seconds(1, 31_536_000), "seconds after which an open run that nothing is heard of is stuck"),
     _api("slow", _seconds(0.1, 3600), "seconds after which a reader of the feed that takes nothing is dropped"),
+    _api("url", _web_address, "an API that `runfold runs watch` follows, in place of the store"),
+    _api("key", _text, "the key that it shows there", secret=True),
     Setting(
         "logging_level",
         "RUNFOLD_LOGGING_LEVEL",

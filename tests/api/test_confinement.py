@@ -75,6 +75,13 @@ def _letters(of: Names) -> Iterator[Call]:
     yield "/v1/runfold/dead-letters", {"params": {"run_id": of.run, "discarded": "true"}}
 
 
+def _feed(of: Names) -> Iterator[Call]:
+    whole = {"after": "beginning", "ends": "true"}
+    yield "/v1/runfold/feed", {"params": whole}
+    for name, value in (("run_id", of.run), ("thread_id", of.thread), ("project_id", of.project)):
+        yield "/v1/runfold/feed", {"params": whole | {name: value}}
+
+
 CALLS: dict[tuple[str, str], Callable[[Names], Iterator[Call]]] = {
     ("GET", "/v1/threads/{thread_id}/runs"): _runs_of_thread,
     ("GET", "/v1/threads/{thread_id}/runs/{run_id}"): _run,
@@ -90,6 +97,7 @@ CALLS: dict[tuple[str, str], Callable[[Names], Iterator[Call]]] = {
     ("POST", "/v1/runfold/dead-letters/{place}/discard"): lambda of: iter(
         [(f"/v1/runfold/dead-letters/{of.letter}/discard", {"json": {"reason": "because"}})]
     ),
+    ("GET", "/v1/runfold/feed"): _feed,
     ("GET", "/openapi.json"): lambda of: iter([("/openapi.json", {})]),
     ("GET", "/openapi.json/{path}"): lambda of: iter([("/openapi.json/x", {})]),
     ("GET", "/openapi.json/openapi.json"): lambda of: iter([("/openapi.json/openapi.json", {})]),

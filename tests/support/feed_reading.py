@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import httpx2
@@ -40,7 +40,20 @@ def positions(vector: str) -> dict[int, int]:
 def told(server: ApiServer, *, key: str | None = None, last: str | None = None, **params: Any) -> list[Told]:
     """All that a stream says that ends by itself."""
     headers = ({} if key is None else {"authorization": f"Bearer {key}"}) | ({"last-event-id": last} if last else {})
-    with httpx2.stream("GET", server.url + PATH, params={"ends": "true", **params}, headers=headers, timeout=30) as answer:
+    with httpx2.stream(
+        "GET", server.url + PATH, params={"ends": "true", **params}, headers=headers, timeout=30
+    ) as answer:
         answer.read() if answer.status_code != 200 else None
         assert answer.status_code == 200, answer.text
         return list(events(answer.iter_lines()))
+
+
+async def aevents(lines: AsyncIterator[str]) -> AsyncIterator[Told]:
+    """As :func:`events`."""
+    block: list[str] = []
+    async for line in lines:
+        block.append(line)
+        if not line:
+            for each in events(block):
+                yield each
+            block = []
