@@ -133,7 +133,7 @@ async def list_runs(
     operation_id="getRun",
     summary="Retrieve a Run",
     opt={"confined": True},
-    responses=answers(Run, "The Run", 404),
+    responses=answers(Run, "The Run"),
 )
 async def get_run(
     *, api: GivenApi, caller: GivenCaller, thread_id: FromPath[str], run_id: FromPath[str]
