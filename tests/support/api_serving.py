@@ -33,7 +33,7 @@ class ApiServer:
         own = {name: value for name, value in os.environ.items() if not name.startswith("RUNFOLD_")}
         given = {f"RUNFOLD_{name.upper()}": str(value) for name, value in told.items()}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "runfold", "api", "--port", "0", *options],
+            [sys.executable, "-m", "runfold", "api", *([] if "--port" in options else ["--port", "0"]), *options],
             env=own | {"RUNFOLD_DATA": str(folder), "RUNFOLD_LOGGING_FORMAT": "json"} | given,
             stderr=subprocess.PIPE,
             text=True,
@@ -45,6 +45,7 @@ class ApiServer:
             if found := _LISTENING.search(line):
                 self.url = found[1]
                 return
+        self._process.stderr.close()
         raise AssertionError(f"the server ended with {self._process.wait()}: {self.said}")
 
     @property

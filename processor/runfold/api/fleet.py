@@ -152,7 +152,7 @@ def _listed(api: Api, caller: Caller, rows: list[dict[str, Any]], following: tup
     operation_id="getKnownRun",
     summary="All that is known of a Run",
     opt={"confined": True},
-    responses=answers(KnownRun, "The Run, and what is known beside it", 404),
+    responses=answers(KnownRun, "The Run, and what is known beside it"),
 )
 async def get_known_run(
     *,
@@ -175,7 +175,7 @@ async def get_known_run(
     operation_id="getHistory",
     summary="How a Run came to be",
     opt={"confined": True},
-    responses=answers(History, "The run's records", 404, 409),
+    responses=answers(History, "The run's records", 409),
 )
 async def get_history(*, api: GivenApi, caller: GivenCaller, run_id: FromPath[str]) -> Response[Any]:
     """Every record of the run in the log, what became of each, and what each changed."""

@@ -58,7 +58,7 @@ class WholeLetter(DeadLetter, frozen=True, kw_only=True):
     value: str | None
     key_base64: str | None
     value_base64: str | None
-    headers: list[tuple[str, str]]
+    headers: list[list[str]]
 
 
 class DeadLetters(Struct, frozen=True, kw_only=True):
@@ -139,7 +139,7 @@ async def list_letters(
     operation_id="getDeadLetter",
     summary="A dead letter, whole",
     opt={"confined": True},
-    responses=answers(WholeLetter, "The dead letter", 404),
+    responses=answers(WholeLetter, "The dead letter"),
 )
 async def get_letter(*, api: GivenApi, caller: GivenCaller, place: LetterPlace) -> Response[Any]:
     """The dead letter with its bytes."""
@@ -154,7 +154,7 @@ async def get_letter(*, api: GivenApi, caller: GivenCaller, place: LetterPlace) 
     summary="Fold the letter's run again",
     status_code=200,
     opt={"scope": "admin"},
-    responses=answers(Retried, "What it did", 404, 409, 415),
+    responses=answers(Retried, "What it did", 409, 415),
 )
 async def retry_letter(
     *,
@@ -180,7 +180,7 @@ async def retry_letter(
     summary="Note that a dead letter needs no more looking after",
     status_code=200,
     opt={"scope": "admin"},
-    responses=answers(WholeLetter, "The dead letter, discarded", 404, 413, 415),
+    responses=answers(WholeLetter, "The dead letter, discarded", 413, 415),
 )
 async def discard_letter(
     *, api: GivenApi, caller: GivenCaller, place: LetterPlace, data: JSONBody[Discarding]

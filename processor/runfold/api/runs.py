@@ -137,7 +137,7 @@ async def list_runs(
     operation_id="getRun",
     summary="Retrieve a Run",
     opt={"confined": True},
-    responses=answers(Run, "The Run", 404),
+    responses=answers(Run, "The Run"),
 )
 async def get_run(
     *,
