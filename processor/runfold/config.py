@@ -54,6 +54,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     rules: Rules
     kafka: KafkaOptions
     api: ApiOptions
+    prices: str
     logging_level: str
     logging_format: str
     origins: dict[str, str] = field(default_factory=dict)
@@ -246,6 +247,7 @@ SETTINGS = (
     _api("largest_body", _count(1_000, 2**30), "most bytes of a request"),
     _api("time_limit", _seconds(0.1, 3600), "seconds until an answer has to begin"),
     _api("silent", _seconds(1, 31_536_000), "seconds after which an open run that nothing is heard of is stuck"),
+    Setting("prices", "RUNFOLD_PRICES", _text, "", "a price list of one's own, in CSV: see docs/costs.md"),
     Setting(
         "logging_level",
         "RUNFOLD_LOGGING_LEVEL",

@@ -1,4 +1,4 @@
-"""What every store has to do, whichever it is: sums of usage, by part of time and by group, as the minutes themselves add up."""
+"""What every store has to do, whichever it is: usage by part of time and by group, as its minutes add up."""
 
 from __future__ import annotations
 

@@ -7,7 +7,9 @@ from msgspec import Struct
 from runfold.api.freshness import FreshnessCache
 from runfold.api.log_access import LogAccess
 from runfold.api.reading import Reading
+from runfold.api.usage_reading import UsageReading
 from runfold.config import Settings
+from runfold.report.prices import Prices
 from runfold.store.port import Store
 
 
@@ -19,9 +21,18 @@ class Api(Struct, frozen=True, kw_only=True):
     log: LogAccess
     reading: Reading
     freshness: FreshnessCache
+    usage: UsageReading
+    prices: Prices
 
     @classmethod
     def of(cls, settings: Settings, *, store: Store, log: LogAccess) -> Api:
+        """Raises ConfigError where the price list cannot be used."""
         return cls(
-            settings=settings, store=store, log=log, reading=Reading(store), freshness=FreshnessCache(store, log)
+            settings=settings,
+            store=store,
+            log=log,
+            reading=Reading(store),
+            freshness=FreshnessCache(store, log),
+            usage=UsageReading(store, log, settings.rules),
+            prices=Prices.of(settings.prices),
         )

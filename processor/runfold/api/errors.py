@@ -113,6 +113,12 @@ class TooManyRequests(ApiError):
     status, type = 429, "rate_limit_error"
 
 
+class NotInstalled(ApiError):
+    """501: it needs an extra that is not installed; the message names it."""
+
+    status, type = 501, INVALID
+
+
 class Unavailable(ApiError):
     """503: log or store do not answer; trying again may help."""
 

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from litestar import Router
 
-from runfold.api import runs
+from runfold.api import costs, runs
 
-ROUTERS: tuple[Router, ...] = (runs.router,)
+ROUTERS: tuple[Router, ...] = (runs.router, costs.router)
