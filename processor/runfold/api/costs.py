@@ -149,10 +149,10 @@ async def list_costs(
     page: Page = None,
     timezone: Zone = None,
     as_known_at: KnownAt = None,
-    as_format: AsFormat = None,
+    format: AsFormat = None,  # noqa: A002 - the parameter's name
 ) -> Response[Any]:
     """Days from `start_time` to `end_time`, page by page, in USD."""
-    kind = format_of(as_format, request.headers)
+    kind = format_of(format, request.headers)
     asked = Asked(
         start_time=start_time,
         end_time=end_time,

@@ -45,7 +45,7 @@ def exported(
     if next_page is not None:
         headers["x-runfold-next-page"] = next_page
     media = next(media for media, of in MEDIA.items() if of == kind)
-    return Response(body, media_type=f"{media}; charset=utf-8" if kind == "csv" else media, headers=headers)
+    return Response(body, media_type=media, headers=headers)
 
 
 def _csv(columns: Columns, rows: Sequence[dict[str, Any]]) -> bytes:

@@ -150,7 +150,7 @@ async def usage_completions(
     page: Page = None,
     timezone: Zone = None,
     as_known_at: KnownAt = None,
-    as_format: AsFormat = None,
+    format: AsFormat = None,  # noqa: A002 - the parameter's name
 ) -> Response[Any]:
     """Buckets of the calendar from `start_time` to `end_time`, page by page.
 
@@ -159,7 +159,7 @@ async def usage_completions(
     """
     if batch is not None:
         raise BadRequest("Runs do not tell whether they are of a batch.", param="batch", code="unsupported_parameter")
-    kind = format_of(as_format, request.headers)
+    kind = format_of(format, request.headers)
     asked = Asked(
         start_time=start_time,
         end_time=end_time,

@@ -42,9 +42,7 @@ KnownAt = Annotated[
     int | None,
     Parameter(ge=0, le=LATEST, description="Only what had been published before this time (Unix seconds) counts"),
 ]
-AsFormat = Annotated[
-    Format | None, Parameter(query="format", description="Also by `Accept`: text/csv, application/vnd.apache.parquet")
-]
+AsFormat = Annotated[Format | None, Parameter(description="Also by `Accept`: text/csv, application/vnd.apache.parquet")]
 
 
 def ids(query: str) -> Any:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from decimal import ROUND_HALF_EVEN, Context, Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
 from typing import Any, Final
 
 from msgspec import Struct
 
 from runfold.fold.usage import SUMS
-from runfold.report.price import Price
+from runfold.report.price import Price, plain
 from runfold.store.port import UsageQuery, UsageSum
 
 ITEMS: Final = ("input_tokens", "cached_input_tokens", "output_tokens")
@@ -53,9 +53,8 @@ class Cost:
         """In USD; None where nothing of it is known."""
         if self.runs == self.without_usage + self.without_price:
             return None
-        exact = self._millionths.scaleb(-6, _EXACT)
-        shown = exact.quantize(_SHOWN, ROUND_HALF_EVEN, _EXACT).normalize(_EXACT)
-        return shown if shown.as_tuple().exponent < 0 else shown.quantize(Decimal(1), context=_EXACT)  # type: ignore[operator]
+        with localcontext(_EXACT):
+            return plain(self._millionths.scaleb(-6).quantize(_SHOWN, ROUND_HALF_EVEN))
 
     @property
     def tokens(self) -> int | None:

@@ -13,7 +13,7 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from runfold.config import ConfigError
-from runfold.report.price import Price
+from runfold.report.price import Price, plain
 
 if TYPE_CHECKING:
     from genai_prices.types import ConditionalPrice, ModelInfo, ModelPrice, Provider
@@ -141,7 +141,7 @@ def _cost(prices: ModelPrice, **tokens: int) -> Decimal:
     """What a million of some tokens costs."""
     from genai_prices import Usage  # noqa: PLC0415 - see _library
 
-    return round(prices.calc_price(Usage(**tokens))["total_price"], _SHOWN_DIGITS).normalize()
+    return plain(round(prices.calc_price(Usage(**tokens))["total_price"], _SHOWN_DIGITS))
 
 
 def _limits(condition: ConditionalPrice) -> list[date | time]:

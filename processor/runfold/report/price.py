@@ -8,6 +8,11 @@ from typing import Protocol
 from msgspec import Struct
 
 
+def plain(number: Decimal) -> Decimal:
+    """The number without zeros at its end, and without an exponent."""
+    return number.quantize(Decimal(1)) if number == number.to_integral_value() else number.normalize()
+
+
 class Price(Struct, frozen=True, kw_only=True):
     """The price of a model for as long as it is valid: USD for a million tokens.
 
