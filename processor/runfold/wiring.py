@@ -20,6 +20,7 @@ from runfold.log.sync_publisher import SyncPublisher
 from runfold.store.memory import MemoryStore
 from runfold.store.port import Store, StoreUnreachable
 from runfold.store.sqlite import SqliteStore
+from runfold.store.sqlite_connection import LoopLane
 
 if TYPE_CHECKING:
     from runfold.log.kafka_topic import KafkaTopic
@@ -132,6 +133,13 @@ def open_store(settings: Settings, *, make_folder: bool = False) -> Store:
     if make_folder and scheme == "sqlite":
         _make_folder_of(path_of("RUNFOLD_STORE", settings.store))
     return STORES["postgresql" if scheme == "postgres" else scheme](settings.store)
+
+
+def open_answering_store(settings: Settings) -> Store:
+    """As :func:`open_store`, for a server that reads: what is found by a key in a file is looked up on its event loop."""
+    if settings.store.startswith("sqlite:"):
+        return SqliteStore(path_of("RUNFOLD_STORE", settings.store), glance=LoopLane)
+    return open_store(settings)
 
 
 def _make_folder_of(path: Path) -> None:

@@ -11,7 +11,8 @@ from store_contract import GPT, StoreFactory, bucket, door, ids, moves, run, sum
 from runfold.fold.changes import Changes
 from runfold.fold.outcome import Flag
 from runfold.fold.usage import SUMS
-from runfold.store.port import ApiKey, Lease, Store
+from runfold.store import postgres_reads, sqlite_lists
+from runfold.store.port import ApiKey, Lease, RunFilter, Store
 from runfold_schemas import RunStatus
 
 OTHERS = GPT._replace(project_id="proj_2")
@@ -67,6 +68,29 @@ async def test_a_project_sees_its_own_part_of_a_split_run(store: Store, leases: 
     assert await ids(store, project_id="proj_2") == ["run_a"]
     assert await ids(store, project_id="proj_1") == ["run_a"]
     assert await ids(store) == ["run_a"]
+
+
+@pytest.mark.parametrize("ascending", [False, True])
+@pytest.mark.parametrize("wanted", [{"model": "gpt-4o"}, {"project_id": "proj_2"}, {"assistant_id": "nobody"}, {}])
+async def test_browsing_finds_what_the_list_has(
+    store: Store,
+    leases: dict[int, Lease],
+    wanted: dict[str, Any],
+    ascending: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However little time a page has, the pages together are the whole list, each run once, and they come to an end."""
+    for module in (sqlite_lists, postgres_reads):
+        monkeypatch.setattr(module, "LOOKED_AT", 4)
+    rows = [run(f"run_{n}", created_at=n // 7, dimensions=OTHERS if n % 5 else GPT) for n in range(40)]
+    rows += [run("run_3", partition=1, created_at=3, dimensions=GPT)]
+    await store.apply(Changes(runs=rows, positions=moves(0) | moves(1)), leases)
+    filtered, found = RunFilter(**wanted, ascending=ascending, limit=3), list[str]()
+    while (page := await store.browse_runs(filtered, seconds=0)).next is not None:
+        found += [row.run_id for row in page.rows]
+        filtered = replace(filtered, after=page.next)
+    found += [row.run_id for row in page.rows]
+    assert found == await ids(store, **wanted, ascending=ascending, limit=100)
 
 
 async def test_flagged_runs_are_counted_by_themselves(store: Store, leases: dict[int, Lease]) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from msgspec import Struct
 
+from runfold import wiring
 from runfold.api.freshness import FreshnessCache
 from runfold.api.log_access import LogAccess
 from runfold.api.reading import Reading
@@ -36,3 +40,18 @@ class Api(Struct, frozen=True, kw_only=True):
             usage=UsageReading(store, log, settings.rules),
             prices=Prices.of(settings.prices),
         )
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[Store]:
+        """The store, open to write, for what an admin decides; beside a living service. Raises StoreError."""
+        store = wiring.open_store(self.settings)
+        await store.open(write=True)
+        try:
+            yield store
+        finally:
+            await store.close()
+
+    async def close(self) -> None:
+        """Close all but the store, which is whoever's who opened it."""
+        await self.freshness.close()
+        await self.log.close()

@@ -18,6 +18,7 @@ from runfold.api import auth, errors
 from runfold.api.api import Api
 from runfold.api.auth import Caller
 from runfold.api.door import Door
+from runfold.api.parameters import check_parameters
 from runfold.api.rooms import ROUTERS
 
 DOCUMENT: Final = "/openapi.json"
@@ -38,7 +39,7 @@ def framework(api: Api) -> Litestar:
     return Litestar(
         route_handlers=list(ROUTERS),
         dependencies={"api": Provide(give_api, sync_to_thread=False), "caller": Provide(_caller, sync_to_thread=False)},
-        guards=[auth.check_scope],
+        guards=[auth.check_scope, check_parameters],
         exception_handlers=errors.HANDLERS,
         request_max_body_size=api.settings.api.largest_body,
         cors_config=CORSConfig(allow_origins=origins) if origins else None,

@@ -30,6 +30,9 @@ class Caller(Struct, frozen=True, kw_only=True):
         return scope in self.scopes or "admin" in self.scopes
 
 
+NOBODY: Final = Caller()
+"""Who has not told yet who it is."""
+
 ANYBODY: Final = Caller(scopes=frozenset({"read", "publish"}))
 """Whoever asks over loopback while there are no keys: anything but what needs an admin."""
 
@@ -40,13 +43,21 @@ READER: Final = Caller(scopes=frozenset({"read"}))
 def check_scope(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """The guard on every route. Raises Forbidden, or Unauthorized where a key would help."""
     opt, caller = handler.opt, caller_of(connection)
-    scope = opt.get("scope", "read")
-    if not caller.may(scope):
-        if caller.key_id is None:
-            raise Unauthorized(f"This needs a key with the scope {scope}: `runfold keys create --{scope}` makes one.")
-        raise Forbidden(f"This key lacks the scope {scope}.", code="insufficient_permissions")
+    require(caller, opt.get("scope", "read"))
     if caller.project_id is not None and not opt.get("confined", False):
         raise Forbidden("This is not open to a key that is confined to a project.", code="insufficient_permissions")
+
+
+def require(caller: Caller, scope: str) -> None:
+    """Raise Forbidden where the caller lacks the scope, or Unauthorized where a key would help."""
+    if caller.may(scope):
+        return
+    if caller.key_id is None:
+        raise Unauthorized(
+            f"This needs a key with the scope {scope}: `runfold keys create --scope {scope}` makes one.",
+            headers={"www-authenticate": "Bearer"},
+        )
+    raise Forbidden(f"This key lacks the scope {scope}.", code="insufficient_permissions")
 
 
 def caller_of(connection: ASGIConnection[Any, Any, Any, Any]) -> Caller:

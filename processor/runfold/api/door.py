@@ -1,23 +1,27 @@
 """The door: what every request passes before any room sees it, and every answer on its way out.
 
-In this order: a request id, the name by which we were asked (``Host``, against pages that rebind a name of theirs to
-loopback), who asks, how often, how much. On the way out: request id, freshness and security headers.
+On the way in: a request id, the name by which we were asked (``Host``, against pages that rebind a name of theirs to loopback),
+who asks, how often, with what kind of body. On the way out: request id, freshness and security headers, and our words for
+whatever went wrong, within the time an answer may take.
 """
 
 from __future__ import annotations
 
-import re
+import asyncio
 from typing import Final
 from uuid import uuid4
 
-from litestar import Litestar
 from litestar.enums import ScopeType
-from litestar.types import Message, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from runfold.api.api import Api
-from runfold.api.auth import ANYBODY, READER, Caller
-from runfold.api.errors import JSON, ApiError, BadRequest, answer_of
-from runfold.api.freshness import Header
+from runfold.api.auth import ANYBODY, NOBODY, READER, Caller, require
+from runfold.api.errors import JSON, ApiError, TimedOut, Unauthorized, answer_of
+from runfold.api.freshness import FreshnessCache, Header
+from runfold.api.keys import KeyRing
+from runfold.api.limits import Limits
+from runfold.api.manners import Manners, Told, told_by
+from runfold.api.short_cut import short_cut
 
 SECURITY_HEADERS: Final[list[Header]] = [
     (b"x-content-type-options", b"nosniff"),
@@ -27,65 +31,109 @@ SECURITY_HEADERS: Final[list[Header]] = [
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"cache-control", b"no-store"),
 ]
-_LOOPBACK: Final = ("localhost", "127.0.0.1", "[::1]")
-_GIVEN_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+"""A room may answer with a header of these names itself: then its own stands."""
+
+_CONTENT: Final = (b"content-type", JSON.encode())
 
 
 class Door:
-    """The ASGI application. ``framework`` is what is behind the door."""
+    """The ASGI application. ``framework`` is what is behind the door; ``beyond_loopback``: strangers may come to it."""
 
-    def __init__(self, framework: Litestar, api: Api, *, beyond_loopback: bool) -> None:
+    def __init__(self, framework: ASGIApp, api: Api, *, beyond_loopback: bool) -> None:
         self.framework, self.api = framework, api
-        named = [name.strip().lower() for name in api.settings.api.hosts.split(",") if name.strip()]
-        self._any_host = "*" in named
-        self._hosts = {*_LOOPBACK, api.settings.api.host.lower(), *named}
-        self._without_keys = READER if beyond_loopback else ANYBODY
+        self.keys = KeyRing(api.store, without_keys=READER if beyond_loopback else ANYBODY)
+        self._manners, self._limits = Manners(api.settings.api), Limits(api.settings.api.rate)
+        self._time_limit = api.settings.api.time_limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
             await self.framework(scope, receive, send)
             return
-        told = {name: value for name, value in scope["headers"] if name in _WANTED}
-        caller: Caller = READER
-        given = told.get(b"x-request-id", b"")
-        own: list[Header] = [(b"x-request-id", given if _GIVEN_ID.fullmatch(given) else uuid4().hex.encode())]
-        own += SECURITY_HEADERS
-
-        async def answer(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                present = {name for name, _ in message["headers"]}
-                added = [header for header in own if header[0] not in present]
-                message["headers"] = [*message["headers"], *added, *self.api.freshness.headers_for(caller)]
-            await send(message)
-
+        told = told_by(scope)
+        leaving = Leaving(send, told, self.api.freshness)
         try:
-            self._check_host(told.get(b"host", b""))
-            caller = self._without_keys
-            if self.api.freshness.stale():
-                await self.api.freshness.renew()
+            async with asyncio.timeout(self._time_limit) as limit:
+                leaving.limit = limit
+                await self._let_in(scope, told, receive, leaving)
+        except TimeoutError:
+            await leaving.refuse(TimedOut(f"No answer within {self._time_limit:g} seconds.", code="timeout"))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told in our words
-            await refuse(answer, answer_of(error))
+            await leaving.refuse(answer_of(error))
+
+    async def _let_in(self, scope: HTTPScope, told: Told, receive: Receive, leaving: Leaving) -> None:
+        self._manners.check(told)
+        leaving.caller = caller = await self._admitted(told)
+        if not self.api.freshness.young():
+            await self.api.freshness.renew()
+        cut = short_cut(scope)
+        if cut is not None:
+            require(caller, "read")
+            await leaving.answer(*await cut(self.api, caller))
             return
         scope.setdefault("state", {})["caller"] = caller
-        await self.framework(scope, receive, answer)
+        await self.framework(scope, receive, leaving.send)
 
-    def _check_host(self, told: bytes) -> None:
-        name = _PORT.sub("", told.decode("latin-1").lower())
-        if not self._any_host and name not in self._hosts:
-            raise BadRequest(
-                "This server does not go by that name; whoever runs it can allow it with RUNFOLD_API_HOSTS.",
-                code="unknown_host",
-            )
+    async def _admitted(self, told: Told) -> Caller:
+        """Who asks, if not too often. Preflights come without a key, and are told nothing but what may be asked."""
+        if told.method == "OPTIONS":
+            return NOBODY
+        try:
+            caller = await self.keys.caller(told.authorization)
+        except Unauthorized:
+            self._limits.take(told.address)  # so that guessing is no faster than asking
+            raise
+        self._limits.take(caller.key_id or told.address)
+        return caller
 
-
-async def refuse(send: Send, error: ApiError) -> None:
-    """Send an error without the framework."""
-    body = error.body()
-    headers = [(b"content-type", JSON.encode()), (b"content-length", str(len(body)).encode())]
-    headers += [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
-    await send({"type": "http.response.start", "status": error.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    async def close(self) -> None:
+        await self.keys.close()
 
 
-_WANTED: Final = frozenset({b"host", b"authorization", b"x-request-id"})
-_PORT: Final = re.compile(r":\d+$")
+class Leaving:
+    """The way out for one answer."""
+
+    def __init__(self, send: Send, told: Told, freshness: FreshnessCache) -> None:
+        self._send, self._freshness = send, freshness
+        self._request_id = told.request_id or uuid4().hex.encode()
+        self._begun = False
+        self.caller: Caller = NOBODY
+        self.limit: asyncio.Timeout | None = None
+
+    async def send(self, message: Message) -> None:
+        """A message of the framework's: the first one is given its headers, and ends the time limit."""
+        if message["type"] == "http.response.start":
+            self._begin()
+            present = {name.lower() for name, _ in message["headers"]}
+            message["headers"] = [
+                *message["headers"],
+                *(header for header in SECURITY_HEADERS if header[0] not in present),
+                (b"x-request-id", self._request_id),
+                *self._freshness.headers_for(self.caller),
+            ]
+        await self._send(message)
+
+    async def answer(self, body: bytes, told: dict[str, str], *, status: int = 200) -> None:
+        """A whole answer, past the framework."""
+        self._begin()
+        headers = [
+            _CONTENT,
+            (b"content-length", str(len(body)).encode()),
+            *SECURITY_HEADERS,
+            (b"x-request-id", self._request_id),
+            *((name.encode(), value.encode()) for name, value in told.items()),
+            *self._freshness.headers_for(self.caller),
+        ]
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def refuse(self, error: ApiError) -> None:
+        """An error, past the framework. Where an answer has begun its connection breaks, which says that it is not whole."""
+        if self._begun:
+            raise error
+        self.limit = None
+        await self.answer(error.body(), error.headers, status=error.status)
+
+    def _begin(self) -> None:
+        self._begun = True
+        if self.limit is not None:
+            self.limit.reschedule(None)  # an answer may take its time, once it has begun

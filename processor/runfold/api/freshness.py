@@ -1,26 +1,27 @@
 """How fresh an answer is: up to where the log is folded, how far behind that is, and what is known to be wanting.
 
-Looked up at most once in :data:`KEPT_SECONDS` however many ask, and not at all while nobody does. Positions are read before
-the answer's own data, so an answer holds at least what they say.
+Looked up at most once a second (:mod:`runfold.api.kept`). Positions are read before an answer's own data, so the answer holds
+at least what they say.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from runfold.api.auth import Caller
+from runfold.api.kept import Kept
 from runfold.api.log_access import LogAccess
 from runfold.log.port import LogError, LogSource
 from runfold.log.waiting import first_waiting
 from runfold.store.port import PartitionStatus, Store
 
-KEPT_SECONDS: Final = 1.0
-RENEWED_AFTER: Final = 0.5
 LOG_SECONDS: Final = 1.0
 """So long the log may take to tell its ends; then the lag is unknown."""
 
@@ -58,87 +59,49 @@ class Freshness(Struct, frozen=True, kw_only=True):
         ]
 
 
-class _Looked(Struct, frozen=True, kw_only=True):
-    """One look, as each kind of caller is told it."""
+class Look(Struct, frozen=True, kw_only=True):
+    """One look, as each kind of caller is told it, with the headers that tell it."""
 
-    at: float
     whole: Freshness
     confined: Freshness
-    whole_headers: list[Header]
-    confined_headers: list[Header]
+    whole_headers: Sequence[Header]
+    confined_headers: Sequence[Header]
 
 
-class FreshnessCache:
+class FreshnessCache(Kept[Look]):
     """The newest look. ``store`` is open."""
 
     def __init__(self, store: Store, log: LogAccess) -> None:
+        super().__init__(self._look_up)
         self._store, self._log = store, log
-        self._looked: _Looked | None = None
-        self._looking: asyncio.Task[None] | None = None
-
-    async def renew(self) -> None:
-        """Have a look that is no older than KEPT_SECONDS. Raises StoreError where there is none to be had."""
-        age = float("inf") if self._looked is None else time.monotonic() - self._looked.at
-        if age < RENEWED_AFTER:
-            return
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._look())
-        if age >= KEPT_SECONDS:
-            await asyncio.shield(self._looking)
-
-    def stale(self) -> bool:
-        """Whether :meth:`renew` has anything to do: asked for every request, so that most need not await it."""
-        return self._looked is None or time.monotonic() - self._looked.at >= RENEWED_AFTER
 
     def told_to(self, caller: Caller) -> Freshness | None:
         """The look for an answer's body; None before the first."""
-        if self._looked is None:
+        if self.value is None:
             return None
-        return self._looked.whole if caller.project_id is None else self._looked.confined
+        return self.value.whole if caller.project_id is None else self.value.confined
 
-    def headers_for(self, caller: Caller) -> list[Header]:
+    def headers_for(self, caller: Caller) -> Sequence[Header]:
         """The look for an answer's headers."""
-        if self._looked is None:
-            return []
-        return self._looked.whole_headers if caller.project_id is None else self._looked.confined_headers
+        if self.value is None:
+            return ()
+        return self.value.whole_headers if caller.project_id is None else self.value.confined_headers
 
-    async def close(self) -> None:
-        if self._looking is not None:
-            self._looking.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await self._looking
-
-    async def _look(self) -> None:
-        at = time.monotonic()
+    async def _look_up(self) -> Look:
         partitions = await self._store.partitions()
         lag, seconds = await self._lag(partitions)
         counts = await self._store.count_flagged()
-        rejected = sum((await self._store.count_letters()).values())
         whole = Freshness(
             position={str(found.partition): found.position for found in partitions},
             lag=lag,
             lag_seconds=seconds,
             incomplete=counts["without_created"],
             missing=counts["missing"],
-            rejected=rejected,
+            rejected=sum((await self._store.count_letters()).values()),
             without_usage=sum(found.without_usage for found in partitions),
         )
-        confined = Freshness(
-            position=whole.position,
-            lag=lag,
-            lag_seconds=seconds,
-            incomplete=None,
-            missing=None,
-            rejected=None,
-            without_usage=None,
-        )
-        self._looked = _Looked(
-            at=at,
-            whole=whole,
-            confined=confined,
-            whole_headers=whole.headers(),
-            confined_headers=confined.headers(),
-        )
+        confined = replace(whole, incomplete=None, missing=None, rejected=None, without_usage=None)
+        return Look(whole=whole, confined=confined, whole_headers=whole.headers(), confined_headers=confined.headers())
 
     async def _lag(self, partitions: list[PartitionStatus]) -> tuple[int | None, float | None]:
         with suppress(LogError, TimeoutError):

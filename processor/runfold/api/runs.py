@@ -10,12 +10,12 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from litestar import Response, Router, get
-from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import Parameter
 from msgspec import Struct
 
 from runfold.api.api import Api
 from runfold.api.auth import Caller
+from runfold.api.documented import answers
 from runfold.api.errors import JSON, BadRequest, no_run
 from runfold.api.freshness import Freshness
 from runfold.api.reading import Place, place_of
@@ -110,7 +110,7 @@ def encode_list(states: list[RunState], *, has_more: bool, freshness: Freshness 
     operation_id="listRuns",
     summary="List the Runs of a thread",
     opt={"confined": True},
-    responses={200: ResponseSpec(RunList, description="A page of Runs")},
+    responses=answers(RunList, "A page of Runs"),
 )
 async def list_runs(
     *,
@@ -132,7 +132,7 @@ async def list_runs(
     operation_id="getRun",
     summary="Retrieve a Run",
     opt={"confined": True},
-    responses={200: ResponseSpec(Run, description="The Run")},
+    responses=answers(Run, "The Run", 404),
 )
 async def get_run(*, api: Api, caller: Caller, thread_id: str, run_id: str) -> Response[Any]:
     """The Run as it stands."""

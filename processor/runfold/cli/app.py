@@ -28,6 +28,7 @@ _VERBS: tuple[tuple[str, str, Group, str], ...] = (
     ("replay", "replay:app", _PROOF, "A run's history, how things stood, and the proof."),
     ("topic", "topic:app", _UPKEEP, "Make and check the Kafka topic of the log."),
     ("store", "store:app", _UPKEEP, "Migrate, check, dump and digest the store."),
+    ("keys", "keys:app", _UPKEEP, "Create, list and revoke API keys."),
     ("config", "config:config", _UPKEEP, "The effective settings, and where each came from."),
 )
 

@@ -26,6 +26,7 @@ from runfold.store.port import (
     PartitionStatus,
     Row,
     RunFilter,
+    RunPage,
     StalePosition,
     StoredRun,
     StoreIdentity,
@@ -244,6 +245,11 @@ class MemoryStore:
         rows.sort(key=lambda row: (row.created_at, row.run_id), reverse=not wanted.ascending)
         return [_stored(row) for row in rows[: wanted.limit]]
 
+    async def browse_runs(self, wanted: RunFilter, *, seconds: float) -> RunPage:  # noqa: ARG002 - it looks at all at once
+        rows = await self.list_runs(wanted)
+        last = self._runs[rows[-1].partition, rows[-1].run_id] if len(rows) == wanted.limit else None
+        return RunPage(rows=rows, next=None if last is None else (last.created_at, last.run_id))
+
     def _of_project(self, project_id: str | None) -> list[RunChange]:
         return [row for row in self._runs.values() if project_id in (None, row.dimensions.project_id)]
 
@@ -344,6 +350,7 @@ def _spelled_out(bucket: BucketKey) -> Row:
 def _wants(wanted: RunFilter, row: RunChange) -> bool:
     same = (
         (wanted.status, row.status),
+        (wanted.open, not RunStatus(row.status).ended),
         (wanted.thread_id, row.thread_id),
         (wanted.model, row.dimensions.model),
         (wanted.assistant_id, row.dimensions.assistant_id),

@@ -91,6 +91,7 @@ class RunFilter(Struct, frozen=True, kw_only=True):
     """
 
     status: int | None = None
+    open: bool | None = None
     thread_id: str | None = None
     model: str | None = None
     assistant_id: str | None = None
@@ -102,6 +103,13 @@ class RunFilter(Struct, frozen=True, kw_only=True):
     before: tuple[int, str] | None = None
     ascending: bool = False
     limit: int = 20
+
+
+class RunPage(Struct, frozen=True, kw_only=True):
+    """A part of a list. ``next`` is the place to go on behind, None where the list has ended."""
+
+    rows: list[StoredRun]
+    next: tuple[int, str] | None
 
 
 class UsageRow(Struct, frozen=True, kw_only=True):
@@ -251,6 +259,12 @@ class Store(Protocol):
 
     async def list_runs(self, wanted: RunFilter) -> list[StoredRun]:
         """In the filter's order; a split run once, by the row that :mod:`runfold.store.split` chooses."""
+
+    async def browse_runs(self, wanted: RunFilter, *, seconds: float) -> RunPage:
+        """As :meth:`list_runs`, but looking for about ``seconds`` at most: a page may come short, or empty, and go on.
+
+        For what no index finds: runs of a model, an assistant or a project may lie as far back as they like.
+        """
 
     async def count_runs(self) -> dict[str, int]:
         """Rows by status (wire names), and ``without_created``, ``missing``, ``flagged``, ``split`` (see Flag).

@@ -26,6 +26,7 @@ from runfold.store.port import (
     Note,
     PartitionStatus,
     RunFilter,
+    RunPage,
     StoredRun,
     StoreIdentity,
     UsageQuery,
@@ -172,6 +173,9 @@ class PostgresStore:
 
     async def list_runs(self, wanted: RunFilter) -> list[StoredRun]:
         return await self._read().read(lambda session: postgres_reads.list_runs(session, wanted))
+
+    async def browse_runs(self, wanted: RunFilter, *, seconds: float) -> RunPage:
+        return await self._read().read(lambda session: postgres_reads.browse_runs(session, wanted, seconds=seconds))
 
     async def count_runs(self) -> dict[str, int]:
         return await self._read().read(postgres_reads.count_runs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -21,7 +22,7 @@ def minute(text: str, zone: str = "UTC") -> int:
 def days(begin: str, end: str, zone: str) -> list[int]:
     """How many minutes each day has."""
     edges = buckets(minute(begin, zone), minute(end, zone), width="1d", zone=ZoneInfo(zone), most=1000)
-    return [behind - edge for edge, behind in zip(edges, edges[1:], strict=False)]
+    return [behind - edge for edge, behind in itertools.pairwise(edges)]
 
 
 def test_the_days_on_which_clocks_change_are_short_and_long() -> None:
@@ -82,4 +83,4 @@ def test_pages_of_buckets_make_up_the_period(begin: int, length: int, width: str
     whole = buckets(begin, end, width=width, zone=at, most=1 << 20)
     assert tuple(edges) == whole[: len(edges)]
     assert list(edges) == sorted(set(edges))
-    assert max(behind - edge for edge, behind in zip(edges, edges[1:], strict=False)) <= MINUTES[width] + 24 * 60
+    assert max(behind - edge for edge, behind in itertools.pairwise(edges)) <= MINUTES[width] + 24 * 60

@@ -87,5 +87,5 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     """Missing, a folder, or no text."""
     (tmp_path / "bytes.csv").write_bytes(b"\xff\xfe\x00")
     for name in ("missing.csv", "", "bytes.csv"):
-        with pytest.raises(ConfigError, match="RUNFOLD_PRICES: .* cannot be read: "):
+        with pytest.raises(ConfigError, match=r"RUNFOLD_PRICES: .* cannot be read: "):
             read_price_file(tmp_path / name)
