@@ -201,7 +201,7 @@ class SqliteStore:
         return await self._read().read(sqlite_reads.usage, begin=begin, end=end)
 
     async def sum_usage(self, wanted: UsageQuery) -> list[UsageSum]:
-        return await self._lane("read").read(sqlite_usage.sum_usage, wanted)
+        return await self._read().read(sqlite_usage.sum_usage, wanted)
 
     async def letters(
         self,
