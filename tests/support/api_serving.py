@@ -8,15 +8,18 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import openai
 from serving import fill, messages, settings_of
 
 from runfold import wiring
+from runfold.api.keys import new_key
+from runfold.log.port import Message
 from runfold.service.serve import serve
 from runfold_schemas import Event
 
@@ -30,7 +33,7 @@ class ApiServer:
         own = {name: value for name, value in os.environ.items() if not name.startswith("RUNFOLD_")}
         given = {f"RUNFOLD_{name.upper()}": str(value) for name, value in told.items()}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "runfold", "api", "--port", "0", *options],
+            [sys.executable, "-m", "runfold", "api", *([] if "--port" in options else ["--port", "0"]), *options],
             env=own | {"RUNFOLD_DATA": str(folder), "RUNFOLD_LOGGING_FORMAT": "json"} | given,
             stderr=subprocess.PIPE,
             text=True,
@@ -42,6 +45,7 @@ class ApiServer:
             if found := _LISTENING.search(line):
                 self.url = found[1]
                 return
+        self._process.stderr.close()
         raise AssertionError(f"the server ended with {self._process.wait()}: {self.said}")
 
     @property
@@ -68,16 +72,30 @@ def api_server(folder: Path, *options: str, **told: object) -> Iterator[ApiServe
             made.stop(signal.SIGKILL)
 
 
-def publish_and_fold(folder: Path, events: Sequence[Event], *, store: str | None = None) -> None:
-    """Append events to the folder's log, and fold all of it into the store (by default the folder's)."""
+def publish_and_fold(folder: Path, told: Sequence[Event | Message], **settings: object) -> None:
+    """Append events, or records as they are, to the folder's log, and fold all of it into the store."""
 
     async def run() -> None:
-        await fill(folder, messages(events), partitions=2)
-        settings = settings_of(folder, **({} if store is None else {"store": store}))
-        source, into = wiring.open_source(settings), wiring.open_store(settings, make_folder=True)
-        await serve(settings, source, into, until_end=True, stop=asyncio.Event())
+        await fill(folder, [one if isinstance(one, Message) else messages([one])[0] for one in told], partitions=2)
+        effective = settings_of(folder, **settings)
+        source, store = wiring.open_source(effective), wiring.open_store(effective, make_folder=True)
+        await serve(effective, source, store, until_end=True, stop=asyncio.Event())
 
     asyncio.run(run())
+
+
+def add_key(folder: Path, *scopes: str, project_id: str | None = None, **settings: object) -> str:
+    """Make a key in the store, and return what its bearer sends."""
+    shown, key = new_key(name="test", scopes=scopes, project_id=project_id)
+
+    async def run() -> None:
+        store = wiring.open_store(settings_of(folder, **settings))
+        await store.open()
+        await store.add_key(key)
+        await store.close()
+
+    asyncio.run(run())
+    return shown
 
 
 def client_of(server: ApiServer, *, key: str = "any", **options: object) -> openai.OpenAI:
@@ -85,7 +103,15 @@ def client_of(server: ApiServer, *, key: str = "any", **options: object) -> open
     return openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0, **options)
 
 
-def get(server: ApiServer, path: str, *, key: str | None = None, **options: object) -> httpx2.Response:
+def ask(
+    server: ApiServer,
+    path: str,
+    *,
+    method: str = "GET",
+    key: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    **options: Any,
+) -> httpx2.Response:
     """One request, as it is."""
-    headers = {} if key is None else {"authorization": f"Bearer {key}"}
-    return httpx2.get(server.url + path, headers=headers | dict(options.pop("headers", {})), **options)
+    told = dict(headers or {}) | ({} if key is None else {"authorization": f"Bearer {key}"})
+    return httpx2.request(method, server.url + path, headers=told, timeout=30, **options)

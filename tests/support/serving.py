@@ -48,9 +48,9 @@ class Server:
         self.lines: list[dict[str, Any]] = []
         self._process: asyncio.subprocess.Process | None = None
 
-    async def start(self, *options: str, **popen: Any) -> None:
+    async def start(self, *options: str, api: bool = False, **popen: Any) -> None:
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "runfold", "serve", *options),
+            *(sys.executable, "-m", "runfold", "serve", *([] if api else ["--no-api"]), *options),
             env=self._environment,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,

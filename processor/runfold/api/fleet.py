@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from litestar import Response, Router, get
-from litestar.params import Parameter
+from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -15,6 +15,7 @@ from runfold.api.auth import Caller
 from runfold.api.documented import answers
 from runfold.api.errors import JSON, no_run
 from runfold.api.freshness import Freshness
+from runfold.api.given import GivenApi, GivenCaller
 from runfold.api.pages import Cursor, Limit, Order, cursor_of, run_place
 from runfold.api.run_views import (
     HistoryRecord,
@@ -88,24 +89,24 @@ class History(Struct, frozen=True, kw_only=True):
 )
 async def list_all_runs(
     *,
-    api: Api,
-    caller: Caller,
-    status: Annotated[StatusName | None, Parameter(description="Only runs in this status")] = None,
-    model: Annotated[str | None, Parameter(description="Only runs of this model")] = None,
-    assistant_id: Annotated[str | None, Parameter(description="Only runs of this assistant")] = None,
-    project_id: Annotated[str | None, Parameter(description="Only runs of this project")] = None,
-    thread_id: Annotated[str | None, Parameter(description="Only runs of this thread")] = None,
-    incomplete: Annotated[bool, Parameter(description="Only runs whose created has not come")] = False,
-    missing: Annotated[bool, Parameter(description="Only runs of which a numbered event has not come")] = False,
-    flagged: Annotated[bool, Parameter(description="Only runs that people should know something of")] = False,
+    api: GivenApi,
+    caller: GivenCaller,
+    status: Annotated[StatusName | None, QueryParameter(description="Only runs in this status")] = None,
+    model: Annotated[str | None, QueryParameter(description="Only runs of this model")] = None,
+    assistant_id: Annotated[str | None, QueryParameter(description="Only runs of this assistant")] = None,
+    project_id: Annotated[str | None, QueryParameter(description="Only runs of this project")] = None,
+    thread_id: Annotated[str | None, QueryParameter(description="Only runs of this thread")] = None,
+    incomplete: Annotated[bool, QueryParameter(description="Only runs whose created has not come")] = False,
+    missing: Annotated[bool, QueryParameter(description="Only runs of which a numbered event has not come")] = False,
+    flagged: Annotated[bool, QueryParameter(description="Only runs that people should know something of")] = False,
     created_after: Annotated[
-        int | None, Parameter(ge=0, le=_FARTHEST, description="Only runs created after this Unix second")
+        int | None, QueryParameter(ge=0, le=_FARTHEST, description="Only runs created after this Unix second")
     ] = None,
     created_before: Annotated[
-        int | None, Parameter(ge=0, le=_FARTHEST, description="Only runs created before this Unix second")
+        int | None, QueryParameter(ge=0, le=_FARTHEST, description="Only runs created before this Unix second")
     ] = None,
     limit: Limit = 20,
-    order: Annotated[Order, Parameter(description="By creation: newest first, or oldest first")] = "desc",
+    order: Annotated[Order, QueryParameter(description="By creation: newest first, or oldest first")] = "desc",
     cursor: Cursor = None,
 ) -> Response[Any]:
     """Runs by status, model, assistant, project and age. What no index finds is looked for a little at a time."""
@@ -147,9 +148,9 @@ def _listed(api: Api, caller: Caller, rows: list[dict[str, Any]], following: tup
     operation_id="getKnownRun",
     summary="All that is known of a Run",
     opt={"confined": True},
-    responses=answers(KnownRun, "The Run, and what is known beside it", 404),
+    responses=answers(KnownRun, "The Run, and what is known beside it"),
 )
-async def get_known_run(*, api: Api, caller: Caller, run_id: str) -> Response[Any]:
+async def get_known_run(*, api: GivenApi, caller: GivenCaller, run_id: FromPath[str]) -> Response[Any]:
     """The Run with its timeline, flags, gaps, and its place in the log."""
     parts = await api.reading.parts(caller, run_id)
     if not parts:
@@ -162,9 +163,9 @@ async def get_known_run(*, api: Api, caller: Caller, run_id: str) -> Response[An
     operation_id="getHistory",
     summary="How a Run came to be",
     opt={"confined": True},
-    responses=answers(History, "The run's records", 404, 409),
+    responses=answers(History, "The run's records", 409),
 )
-async def get_history(*, api: Api, caller: Caller, run_id: str) -> Response[Any]:
+async def get_history(*, api: GivenApi, caller: GivenCaller, run_id: FromPath[str]) -> Response[Any]:
     """Every record of the run in the log, what became of each, and what each changed."""
     mine = await api.reading.parts(caller, run_id)
     if caller.project_id is not None and not mine:
@@ -191,11 +192,11 @@ async def get_history(*, api: Api, caller: Caller, run_id: str) -> Response[Any]
 )
 async def list_stuck_runs(
     *,
-    api: Api,
-    caller: Caller,
+    api: GivenApi,
+    caller: GivenCaller,
     silent: Annotated[
         float | None,
-        Parameter(gt=0, le=_FARTHEST, description="Seconds of silence that are too many (RUNFOLD_API_SILENT)"),
+        QueryParameter(gt=0, le=_FARTHEST, description="Seconds of silence that are too many (RUNFOLD_API_SILENT)"),
     ] = None,
     limit: Limit = 20,
     cursor: Cursor = None,

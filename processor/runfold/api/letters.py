@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from litestar import Response, Router, get, post
-from litestar.params import Parameter
+from litestar.params import JSONBody, PathParameter, QueryParameter
 from msgspec import Struct
 
 from runfold.api.api import Api
@@ -15,6 +15,7 @@ from runfold.api.auth import Caller
 from runfold.api.documented import answers
 from runfold.api.errors import JSON, BadRequest, NotFound
 from runfold.api.freshness import Freshness
+from runfold.api.given import GivenApi, GivenCaller
 from runfold.api.pages import Cursor, Limit, cursor_of, letter_place
 from runfold.fold.changes import Letter
 from runfold.log.clock import wall_clock
@@ -29,7 +30,7 @@ _LOOKED_AT: Final = 1_000
 _PLACE: Final = re.compile(r"([0-9]{1,9}):([0-9]{1,18})")
 _encode = msgspec.json.Encoder().encode
 
-LetterPlace = Annotated[str, Parameter(description="Where it stands in the log: partition:offset")]
+LetterPlace = Annotated[str, PathParameter(description="Where it stands in the log: partition:offset")]
 Place = tuple[int, int]
 
 
@@ -57,7 +58,7 @@ class WholeLetter(DeadLetter, frozen=True, kw_only=True):
     value: str | None
     key_base64: str | None
     value_base64: str | None
-    headers: list[tuple[str, str]]
+    headers: list[list[str]]
 
 
 class DeadLetters(Struct, frozen=True, kw_only=True):
@@ -104,11 +105,11 @@ class Discarding(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 )
 async def list_letters(
     *,
-    api: Api,
-    caller: Caller,
-    run_id: Annotated[str | None, Parameter(description="Only those of this run")] = None,
-    reason: Annotated[str | None, Parameter(description="Only those of this reason")] = None,
-    discarded: Annotated[bool, Parameter(description="The discarded ones too")] = False,
+    api: GivenApi,
+    caller: GivenCaller,
+    run_id: Annotated[str | None, QueryParameter(description="Only those of this run")] = None,
+    reason: Annotated[str | None, QueryParameter(description="Only those of this reason")] = None,
+    discarded: Annotated[bool, QueryParameter(description="The discarded ones too")] = False,
     limit: Limit = 20,
     cursor: Cursor = None,
 ) -> Response[Any]:
@@ -138,9 +139,9 @@ async def list_letters(
     operation_id="getDeadLetter",
     summary="A dead letter, whole",
     opt={"confined": True},
-    responses=answers(WholeLetter, "The dead letter", 404),
+    responses=answers(WholeLetter, "The dead letter"),
 )
-async def get_letter(*, api: Api, caller: Caller, place: LetterPlace) -> Response[Any]:
+async def get_letter(*, api: GivenApi, caller: GivenCaller, place: LetterPlace) -> Response[Any]:
     """The dead letter with its bytes."""
     letter = await _found(api, caller, place)
     told = as_dict(letter, (await api.reading.discarded()).get(_place(letter)), api.settings.rules, whole=True)
@@ -153,14 +154,14 @@ async def get_letter(*, api: Api, caller: Caller, place: LetterPlace) -> Respons
     summary="Fold the letter's run again",
     status_code=200,
     opt={"scope": "admin"},
-    responses=answers(Retried, "What it did", 404, 409, 415),
+    responses=answers(Retried, "What it did", 409, 415),
 )
 async def retry_letter(
     *,
-    api: Api,
-    caller: Caller,
+    api: GivenApi,
+    caller: GivenCaller,
     place: LetterPlace,
-    dry_run: Annotated[bool, Parameter(description="Only tell what it would do")] = False,
+    dry_run: Annotated[bool, QueryParameter(description="Only tell what it would do")] = False,
 ) -> Response[Any]:
     """Fold the run of the dead letter again from the log, with today's code; beside a running service."""
     run_id = run_to_retry(await _found(api, caller, place))
@@ -179,9 +180,11 @@ async def retry_letter(
     summary="Note that a dead letter needs no more looking after",
     status_code=200,
     opt={"scope": "admin"},
-    responses=answers(WholeLetter, "The dead letter, discarded", 404, 413, 415),
+    responses=answers(WholeLetter, "The dead letter, discarded", 413, 415),
 )
-async def discard_letter(*, api: Api, caller: Caller, place: LetterPlace, data: Discarding) -> Response[Any]:
+async def discard_letter(
+    *, api: GivenApi, caller: GivenCaller, place: LetterPlace, data: JSONBody[Discarding]
+) -> Response[Any]:
     """Nothing is deleted; the note outlives every rebuild."""
     letter = await _found(api, caller, place)
     if not data.reason.strip():

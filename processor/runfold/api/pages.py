@@ -6,7 +6,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 from msgspec import msgpack
 
 from runfold.api.errors import BadRequest
@@ -21,8 +21,8 @@ _PLACES: Final[dict[str, Any]] = {
 }
 _encode = msgpack.Encoder().encode
 
-Limit = Annotated[int, Parameter(ge=1, le=MOST, description="How many")]
-Cursor = Annotated[str | None, Parameter(description="Go on where another page ended: its next_cursor")]
+Limit = Annotated[int, QueryParameter(ge=1, le=MOST, description="How many")]
+Cursor = Annotated[str | None, QueryParameter(description="Go on where another page ended: its next_cursor")]
 Order = Literal["asc", "desc"]
 
 

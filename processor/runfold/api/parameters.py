@@ -8,6 +8,7 @@ from typing import Any
 from litestar.connection import ASGIConnection
 from litestar.handlers import HTTPRouteHandler
 from litestar.handlers.base import BaseRouteHandler
+from litestar.params import QueryParameter
 
 from runfold.api.errors import BadRequest
 
@@ -28,6 +29,7 @@ def unknown_parameter(name: str) -> BadRequest:
 
 @lru_cache(maxsize=1024)
 def _known_to(handler: HTTPRouteHandler) -> frozenset[str]:
-    """The names by which a handler's parameters are asked for. Those of paths and headers do no harm among them."""
+    """The names by which a handler's query parameters are asked for."""
     fields = handler.parsed_fn_signature.parameters.values()
-    return frozenset(str(getattr(field.kwarg_definition, "query", None) or field.name) for field in fields)
+    asked = ((field.kwarg_definition, field.name) for field in fields)
+    return frozenset(told.name or name for told, name in asked if isinstance(told, QueryParameter))

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from litestar import Response, Router, get
-from litestar.params import Parameter
+from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
 
 from runfold.api.api import Api
@@ -18,6 +18,7 @@ from runfold.api.auth import Caller
 from runfold.api.documented import answers
 from runfold.api.errors import JSON, BadRequest, no_run
 from runfold.api.freshness import Freshness
+from runfold.api.given import GivenApi, GivenCaller
 from runfold.api.reading import Place, place_of
 from runfold.fold.projection import encode_run
 from runfold.fold.state import RunState
@@ -114,13 +115,13 @@ def encode_list(states: list[RunState], *, has_more: bool, freshness: Freshness 
 )
 async def list_runs(
     *,
-    api: Api,
-    caller: Caller,
-    thread_id: str,
-    limit: Annotated[int, Parameter(ge=1, le=MOST, description="How many")] = 20,
-    order: Annotated[Order, Parameter(description="By creation: newest first, or oldest first")] = "desc",
-    after: Annotated[str | None, Parameter(description="Go on behind this run")] = None,
-    before: Annotated[str | None, Parameter(description="Stop in front of this run")] = None,
+    api: GivenApi,
+    caller: GivenCaller,
+    thread_id: FromPath[str],
+    limit: Annotated[int, QueryParameter(ge=1, le=MOST, description="How many")] = 20,
+    order: Annotated[Order, QueryParameter(description="By creation: newest first, or oldest first")] = "desc",
+    after: Annotated[str | None, QueryParameter(description="Go on behind this run")] = None,
+    before: Annotated[str | None, QueryParameter(description="Stop in front of this run")] = None,
 ) -> Response[Any]:
     """The thread's Runs, page by page; with both cursors, those between them."""
     body = await list_of_thread(api, caller, thread_id=thread_id, limit=limit, order=order, after=after, before=before)
@@ -132,9 +133,11 @@ async def list_runs(
     operation_id="getRun",
     summary="Retrieve a Run",
     opt={"confined": True},
-    responses=answers(Run, "The Run", 404),
+    responses=answers(Run, "The Run"),
 )
-async def get_run(*, api: Api, caller: Caller, thread_id: str, run_id: str) -> Response[Any]:
+async def get_run(
+    *, api: GivenApi, caller: GivenCaller, thread_id: FromPath[str], run_id: FromPath[str]
+) -> Response[Any]:
     """The Run as it stands."""
     body, headers = await retrieve(api, caller, thread_id=thread_id, run_id=run_id)
     return Response(body, media_type=JSON, headers=headers)

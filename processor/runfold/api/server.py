@@ -17,7 +17,7 @@ from runfold.api.api import Api
 from runfold.api.app import create_app
 from runfold.api.log_access import LogAccess
 from runfold.api.manners import LOOPBACK
-from runfold.api.workers import mind
+from runfold.api.workers import mind, until_signalled
 from runfold.config import ConfigError, Settings
 
 DRAIN_SECONDS: Final = 5
@@ -102,7 +102,8 @@ def configured(app: ASGIApp) -> uvicorn.Config:
 
 def serve_workers(settings: Settings, listening: socket.socket) -> None:
     """Answer by several processes, until SIGINT or SIGTERM. Raises StoreUnreachable where they cannot begin."""
-    mind(settings, listening, run)
+    with until_signalled() as told:
+        mind(settings, listening, run, told=told)
 
 
 def run(settings: Settings, listening: socket.socket) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -16,19 +17,26 @@ from runfold.cli.opening import reading_log
 from runfold.cli.options import HERE, Places
 from runfold.config import Settings
 from runfold.service import serve as service
+from runfold.telemetry import get_logger
 
 
 def serve(
     *,
     until_end: Annotated[bool, Parameter(help="Leave when everything is folded that the log has now.")] = False,
+    no_api: Annotated[bool, Parameter(help="Answer nobody over HTTP.")] = False,
+    insecure: Annotated[
+        bool, Parameter(help="Let anybody read from beyond this machine while there are no keys.")
+    ] = False,
     places: Places = HERE,
 ) -> int:
     """Fold the log into the store, exactly once, until stopped.
 
     SIGTERM and Ctrl-C finish what is in hand and leave; a second Ctrl-C leaves at once, which loses nothing either.
     """
+    settings = places.settings()
     try:
-        asyncio.run(_serve(places.settings(), until_end=until_end))
+        with nullcontext() if no_api or until_end else api_beside(settings, insecure=insecure):
+            asyncio.run(_serve(settings, until_end=until_end))
     except service.DrainExceeded as error:
         print(f"runfold: {error}", file=sys.stderr, flush=True)  # noqa: T201 - nobody else will say it
         os._exit(NO)  # a thread hangs in the log or the store, and Python would wait for it
@@ -51,3 +59,13 @@ def _interrupt(stop: asyncio.Event) -> None:
     if stop.is_set():
         os._exit(INTERRUPTED)  # at once: what is not committed is read again
     stop.set()
+
+
+def api_beside(settings: Settings, *, insecure: bool) -> AbstractContextManager[None]:
+    """The API while a block lasts; nothing where it is not installed, which is told."""
+    try:
+        from runfold.api.beside import serve_api  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        get_logger().info("api_not_installed", missing=error.name, remedy="pip install 'runfold[api]'")
+        return nullcontext()
+    return serve_api(settings, insecure=insecure)

@@ -43,7 +43,15 @@ class Service:
     async def start(self) -> None:
         with (self._folder / "serve.log").open("ab") as logs:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "runfold", "serve", "--data", str(self._folder), stdout=logs, stderr=logs
+                sys.executable,
+                "-m",
+                "runfold",
+                "serve",
+                "--no-api",
+                "--data",
+                str(self._folder),
+                stdout=logs,
+                stderr=logs,
             )
 
     async def end(self, how: signal.Signals) -> int:
