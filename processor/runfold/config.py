@@ -206,7 +206,7 @@ SETTINGS = (
     Setting(
         "rules.largest_value",
         "RUNFOLD_LARGEST_VALUE",
-        _count(1000, 16 * 2**20),  # what files of events are read by: see cli.message_frames
+        _count(1000, 16 * 2**20),  # what files of events are read by: see log.message_frames
         str(DEFAULT_RULES.largest_value),
         "most bytes of an event",
     ),

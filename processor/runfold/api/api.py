@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from msgspec import Struct
 
 from runfold import wiring
 from runfold.api.freshness import FreshnessCache
+from runfold.api.intake import Intake
 from runfold.api.log_access import LogAccess
 from runfold.api.reading import Reading
 from runfold.api.usage_reading import UsageReading
@@ -27,6 +29,7 @@ class Api(Struct, frozen=True, kw_only=True):
     freshness: FreshnessCache
     usage: UsageReading
     prices: Prices
+    intake: Intake
 
     @classmethod
     def of(cls, settings: Settings, *, store: Store, log: LogAccess) -> Api:
@@ -39,6 +42,7 @@ class Api(Struct, frozen=True, kw_only=True):
             freshness=FreshnessCache(store, log),
             usage=UsageReading(store, log, settings.rules),
             prices=Prices.of(settings.prices),
+            intake=Intake(partial(wiring.open_publisher, settings)),
         )
 
     @asynccontextmanager
@@ -53,5 +57,8 @@ class Api(Struct, frozen=True, kw_only=True):
 
     async def close(self) -> None:
         """Close all but the store, which is whoever's who opened it."""
-        await self.freshness.close()
-        await self.log.close()
+        try:
+            await self.intake.close()
+        finally:
+            await self.freshness.close()
+            await self.log.close()

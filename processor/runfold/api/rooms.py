@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from litestar import Router
 
-from runfold.api import costs, fleet, letters, runs
+from runfold.api import costs, fleet, ingest, letters, runs
 
-ROUTERS: tuple[Router, ...] = (runs.router, fleet.router, letters.router, costs.router)
+ROUTERS: tuple[Router, ...] = (runs.router, fleet.router, letters.router, costs.router, ingest.router)
