@@ -54,6 +54,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     rules: Rules
     kafka: KafkaOptions
     api: ApiOptions
+    prices: str
     logging_level: str
     logging_format: str
     origins: dict[str, str] = field(default_factory=dict)
@@ -205,7 +206,7 @@ SETTINGS = (
     Setting(
         "rules.largest_value",
         "RUNFOLD_LARGEST_VALUE",
-        _count(1000, 16 * 2**20),  # what files of events are read by: see cli.message_frames
+        _count(1000, 16 * 2**20),  # what files of events are read by: see log.message_frames
         str(DEFAULT_RULES.largest_value),
         "most bytes of an event",
     ),
@@ -249,6 +250,7 @@ SETTINGS = (
     _api("slow", _seconds(0.1, 3600), "seconds after which a reader of the feed that takes nothing is dropped"),
     _api("url", _web_address, "an API that `runfold runs watch` follows, in place of the store"),
     _api("key", _text, "the key that it shows there", secret=True),
+    Setting("prices", "RUNFOLD_PRICES", _text, "", "a price list of one's own, in CSV: see docs/costs.md"),
     Setting(
         "logging_level",
         "RUNFOLD_LOGGING_LEVEL",

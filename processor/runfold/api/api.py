@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from msgspec import Struct
 
 from runfold import wiring
 from runfold.api.freshness import FreshnessCache
+from runfold.api.intake import Intake
 from runfold.api.log_access import LogAccess
 from runfold.api.positions import Positions
 from runfold.api.reading import Reading
+from runfold.api.usage_reading import UsageReading
 from runfold.api.windows import Windows
 from runfold.config import Settings
+from runfold.report.prices import Prices
 from runfold.store.port import Store
 
 
@@ -30,9 +34,13 @@ class Api(Struct, frozen=True, kw_only=True):
     windows: Windows
     stopping: asyncio.Event
     """Set where the server is about to go, so that answers without an end find one."""
+    usage: UsageReading
+    prices: Prices
+    intake: Intake
 
     @classmethod
     def of(cls, settings: Settings, *, store: Store, log: LogAccess) -> Api:
+        """Raises ConfigError where the price list cannot be used."""
         return cls(
             settings=settings,
             store=store,
@@ -42,6 +50,9 @@ class Api(Struct, frozen=True, kw_only=True):
             positions=Positions(store),
             windows=Windows(store, log),
             stopping=asyncio.Event(),
+            usage=UsageReading(store, log, settings.rules),
+            prices=Prices.of(settings.prices),
+            intake=Intake(partial(wiring.open_publisher, settings)),
         )
 
     @asynccontextmanager
@@ -56,7 +67,10 @@ class Api(Struct, frozen=True, kw_only=True):
 
     async def close(self) -> None:
         """Close all but the store, which is whoever's who opened it."""
-        await self.freshness.close()
-        await self.positions.close()
-        await self.windows.close()
-        await self.log.close()
+        try:
+            await self.intake.close()
+        finally:
+            await self.freshness.close()
+            await self.positions.close()
+            await self.windows.close()
+            await self.log.close()

@@ -5,6 +5,7 @@ Every answer that is no success is made here. What happened inside stays inside:
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import msgspec
@@ -31,6 +32,7 @@ from runfold.telemetry import get_logger
 INVALID: Final = "invalid_request_error"
 SERVER: Final = "server_error"
 JSON: Final = "application/json"
+_LEFT_OUT: Final = re.compile(r"^Missing required \w+ parameter '([^']*)'")
 
 
 class ErrorDetail(Struct, frozen=True, kw_only=True):
@@ -113,6 +115,12 @@ class TooManyRequests(ApiError):
     status, type = 429, "rate_limit_error"
 
 
+class NotInstalled(ApiError):
+    """501: it needs an extra that is not installed; the message names it."""
+
+    status, type = 501, INVALID
+
+
 class Unavailable(ApiError):
     """503: log or store do not answer; trying again may help."""
 
@@ -175,7 +183,8 @@ def _first_problem(error: ValidationException) -> tuple[str | None, str]:
         name = extra[0].get("key") or None
         message = str(extra[0].get("message", "it cannot be used"))
         return name, f"Invalid value for '{name}': {message}." if name else message
-    return None, error.detail
+    left_out = _LEFT_OUT.search(error.detail)
+    return left_out[1] if left_out else None, error.detail
 
 
 def respond(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

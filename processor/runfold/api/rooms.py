@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from litestar import Router
 
-from runfold.api import feed, fleet, letters, runs
+from runfold.api import costs, feed, fleet, ingest, letters, runs
 
-ROUTERS: tuple[Router, ...] = (runs.router, fleet.router, letters.router, feed.router)
+ROUTERS: tuple[Router, ...] = (runs.router, fleet.router, letters.router, feed.router, costs.router, ingest.router)

@@ -30,10 +30,13 @@ from runfold.store.port import (
     StalePosition,
     StoredRun,
     StoreIdentity,
+    UsageQuery,
     UsageRow,
+    UsageSum,
 )
 from runfold.store.rows import booked_to, check_covered, encode_headers, numbered, without_usage
 from runfold.store.split import chosen
+from runfold.store.summing import summed
 from runfold_schemas import RunStatus
 
 Place = tuple[int, int]
@@ -270,6 +273,9 @@ class MemoryStore:
             for bucket, sums in sorted(self._usage.items())
             if any(sums) and (begin is None or begin <= bucket.minute) and (end is None or bucket.minute < end)
         ]
+
+    async def sum_usage(self, wanted: UsageQuery) -> list[UsageSum]:
+        return summed(await self.usage(begin=wanted.edges[0], end=wanted.edges[-1]), wanted)
 
     async def letters(
         self, *, run_id: str | None = None, place: Place | None = None, limit: int = 100, after: Place | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from msgspec import Struct
 
@@ -116,6 +116,29 @@ class UsageRow(Struct, frozen=True, kw_only=True):
     """One bucket with its sums, in the order of :data:`runfold.fold.usage.SUMS`."""
 
     bucket: BucketKey
+    sums: tuple[int, ...]
+
+
+USAGE_GROUPS = (*Dimensions._fields, "status")
+"""What usage can be summed by."""
+
+
+class UsageQuery(Struct, frozen=True, kw_only=True):
+    """What of usage to sum up. ``edges`` are Unix minutes, rising: part n is of the minutes from edge n to before edge n + 1.
+
+    ``by`` names some of :data:`USAGE_GROUPS`; ``only`` the values of dimensions that count ("" is unknown).
+    """
+
+    edges: tuple[int, ...]
+    by: tuple[str, ...] = ()
+    only: dict[str, tuple[str, ...]] = {}
+
+
+class UsageSum(NamedTuple):
+    """Sums of one group in one part. ``group`` has the values of ``by``, in its order: text, or a status' number."""
+
+    part: int
+    group: tuple[Any, ...]
     sums: tuple[int, ...]
 
 
@@ -254,6 +277,9 @@ class Store(Protocol):
 
     async def usage(self, *, begin: int | None = None, end: int | None = None) -> list[UsageRow]:
         """Usage by minute bucket, ordered by bucket, for Unix minutes begin <= minute < end; buckets of zeros left out."""
+
+    async def sum_usage(self, wanted: UsageQuery) -> list[UsageSum]:
+        """Usage summed by the store itself, ordered by part and group; sums of zeros left out."""
 
     async def letters(
         self,

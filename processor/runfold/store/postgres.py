@@ -11,7 +11,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 
 from runfold.fold.changes import Changes, Letter
-from runfold.store import postgres_api_keys, postgres_events, postgres_leases, postgres_reads, postgres_writes
+from runfold.store import (
+    postgres_api_keys,
+    postgres_events,
+    postgres_leases,
+    postgres_reads,
+    postgres_usage,
+    postgres_writes,
+)
 from runfold.store.port import (
     ApiKey,
     DoorChange,
@@ -22,7 +29,9 @@ from runfold.store.port import (
     RunPage,
     StoredRun,
     StoreIdentity,
+    UsageQuery,
     UsageRow,
+    UsageSum,
 )
 from runfold.store.postgres_connection import READER, WRITER, Lane
 from runfold.store.postgres_pool import Readers
@@ -176,6 +185,9 @@ class PostgresStore:
 
     async def usage(self, *, begin: int | None = None, end: int | None = None) -> list[UsageRow]:
         return await self._read().read(lambda session: postgres_reads.usage(session, begin=begin, end=end))
+
+    async def sum_usage(self, wanted: UsageQuery) -> list[UsageSum]:
+        return await self._read().read(lambda session: postgres_usage.sum_usage(session, wanted))
 
     async def letters(
         self,

@@ -14,7 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from runfold.fold.changes import Changes, Letter
-from runfold.store import sqlite_api_keys, sqlite_leases, sqlite_lists, sqlite_reads, sqlite_writes
+from runfold.store import (
+    sqlite_api_keys,
+    sqlite_leases,
+    sqlite_lists,
+    sqlite_reads,
+    sqlite_usage,
+    sqlite_writes,
+)
 from runfold.store.port import (
     ApiKey,
     DoorChange,
@@ -25,7 +32,9 @@ from runfold.store.port import (
     RunPage,
     StoredRun,
     StoreIdentity,
+    UsageQuery,
     UsageRow,
+    UsageSum,
 )
 from runfold.store.serve_lock import serve_lock
 from runfold.store.sqlite_connection import Lane
@@ -190,6 +199,9 @@ class SqliteStore:
 
     async def usage(self, *, begin: int | None = None, end: int | None = None) -> list[UsageRow]:
         return await self._read().read(sqlite_reads.usage, begin=begin, end=end)
+
+    async def sum_usage(self, wanted: UsageQuery) -> list[UsageSum]:
+        return await self._read().read(sqlite_usage.sum_usage, wanted)
 
     async def letters(
         self,
