@@ -19,10 +19,11 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
 from litestar.openapi.spec.enums import OpenAPIType
 from litestar.status_codes import HTTP_202_ACCEPTED, HTTP_400_BAD_REQUEST, HTTP_413_REQUEST_ENTITY_TOO_LARGE
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from runfold.api.api import Api
 from runfold.api.arrivals import Invalid, Valid, checked, values_in
+from runfold.api.documented import answers
 from runfold.api.errors import INVALID, JSON, BadRequest, ErrorDetail, TooLarge
 from runfold.api.manners import MEDIA
 from runfold.log.clock import wall_clock
@@ -61,10 +62,10 @@ class Accepted(Struct, frozen=True, kw_only=True):
 
 
 class Refused(Struct, frozen=True, kw_only=True):
-    """Some events are invalid, and none was sent."""
+    """None was sent. ``data`` is there where some events are invalid, and not where the body cannot be read."""
 
     error: ErrorDetail
-    data: list[Verdict]
+    data: list[Verdict] | UnsetType = UNSET
 
 
 class _Events(Operation):
@@ -89,8 +90,10 @@ _encode = msgspec.json.Encoder().encode
     status_code=HTTP_202_ACCEPTED,
     operation_class=_Events,
     responses={
-        HTTP_202_ACCEPTED: ResponseSpec(Accepted, description="The log has them"),
-        HTTP_400_BAD_REQUEST: ResponseSpec(Refused, description="Some are invalid; none was sent"),
+        **answers(Accepted, "The log has them", 413, 415, status=HTTP_202_ACCEPTED),
+        HTTP_400_BAD_REQUEST: ResponseSpec(
+            Refused, description="Some are invalid; none was sent", generate_examples=False
+        ),
     },
 )
 async def publish_events(*, request: Request[Any, Any, Any], api: Api) -> Response[Any]:
