@@ -21,6 +21,7 @@ from runfold.api.documented import answers
 from runfold.api.errors import JSON, NotInstalled
 from runfold.api.export import Columns, Exporting, exported, format_of
 from runfold.api.freshness import Freshness
+from runfold.api.given import GivenApi, GivenCaller
 from runfold.api.usage import usage_completions
 from runfold.api.window import (
     COSTS_LIMITS,
@@ -133,8 +134,8 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 async def list_costs(
     *,
     request: Request[Any, Any, Any],
-    api: Api,
-    caller: Caller,
+    api: GivenApi,
+    caller: GivenCaller,
     start_time: Start,
     end_time: End = None,
     bucket_width: Annotated[Literal["1d"], QueryParameter(description="How wide buckets are")] = "1d",

@@ -25,6 +25,7 @@ from runfold.api.api import Api
 from runfold.api.arrivals import Invalid, Valid, checked, values_in
 from runfold.api.documented import answers
 from runfold.api.errors import INVALID, JSON, BadRequest, ErrorDetail, TooLarge
+from runfold.api.given import GivenApi
 from runfold.api.manners import MEDIA
 from runfold.log.clock import wall_clock
 from runfold.log.port import Place
@@ -96,7 +97,7 @@ _encode = msgspec.json.Encoder().encode
         ),
     },
 )
-async def publish_events(*, request: Request[Any, Any, Any], api: Api) -> Response[Any]:
+async def publish_events(*, request: Request[Any, Any, Any], api: GivenApi) -> Response[Any]:
     """One event or many, 10,000 at most: a JSON object, JSON Lines or an array; MessagePack maps or an array of them.
 
     All events are checked before any is sent. An `id` that is left out is made, an `occurred_at` is now; sending again is

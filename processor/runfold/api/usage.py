@@ -14,12 +14,11 @@ from litestar import Request, Response, get
 from litestar.params import QueryParameter
 from msgspec import Struct, structs
 
-from runfold.api.api import Api
-from runfold.api.auth import Caller
 from runfold.api.documented import answers
 from runfold.api.errors import JSON, BadRequest
 from runfold.api.export import Columns, Exporting, exported, format_of
 from runfold.api.freshness import Freshness
+from runfold.api.given import GivenApi, GivenCaller
 from runfold.api.window import (
     USAGE_LIMITS,
     AsFormat,
@@ -134,8 +133,8 @@ _encode = msgspec.json.Encoder().encode
 async def usage_completions(
     *,
     request: Request[Any, Any, Any],
-    api: Api,
-    caller: Caller,
+    api: GivenApi,
+    caller: GivenCaller,
     start_time: Start,
     end_time: End = None,
     bucket_width: Annotated[Width, QueryParameter(description="How wide buckets are")] = "1d",
