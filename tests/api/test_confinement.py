@@ -8,13 +8,14 @@ CALLS, with every parameter by which one could ask for something of others.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from api_serving import ApiServer, add_key, api_server, ask, publish_and_fold
-from fold_stories import event, usage
+from fold_stories import START, event, usage
 
 from runfold.api.api import Api
 from runfold.api.app import framework
@@ -82,6 +83,23 @@ def _feed(of: Names) -> Iterator[Call]:
         yield "/v1/runfold/feed", {"params": whole | {name: value}}
 
 
+def _reports(path: str, *more: str) -> Callable[[Names], Iterator[Call]]:
+    """A report grouped by all that it can be, whole and with each filter."""
+
+    def calls(of: Names) -> Iterator[Call]:
+        asked = {"start_time": START - 3600, "group_by[]": ["project_id", "model", "assistant_id", *more]}
+        yield path, {"params": {**asked, "models[]": of.model}}
+        yield path, {"params": {**asked, "project_ids[]": [of.project, OWN.project], "models[]": of.model}}
+        yield path, {"params": {**asked, "format": "csv", "project_ids[]": of.project}}
+        yield path, {"params": {**asked, "as_known_at": int(time.time()), "project_ids[]": of.project}}
+
+    return calls
+
+
+def _published(of: Names) -> Iterator[Call]:
+    yield "/v1/events", {"json": {"type": "thread.run.queued", "run_id": of.run, "thread_id": of.thread}}
+
+
 CALLS: dict[tuple[str, str], Callable[[Names], Iterator[Call]]] = {
     ("GET", "/v1/threads/{thread_id}/runs"): _runs_of_thread,
     ("GET", "/v1/threads/{thread_id}/runs/{run_id}"): _run,
@@ -98,6 +116,9 @@ CALLS: dict[tuple[str, str], Callable[[Names], Iterator[Call]]] = {
         [(f"/v1/runfold/dead-letters/{of.letter}/discard", {"json": {"reason": "because"}})]
     ),
     ("GET", "/v1/runfold/feed"): _feed,
+    ("GET", "/v1/organization/usage/completions"): _reports("/v1/organization/usage/completions", "status"),
+    ("GET", "/v1/organization/costs"): _reports("/v1/organization/costs", "line_item"),
+    ("POST", "/v1/events"): _published,
     ("GET", "/openapi.json"): lambda of: iter([("/openapi.json", {})]),
     ("GET", "/openapi.json/{path}"): lambda of: iter([("/openapi.json/x", {})]),
     ("GET", "/openapi.json/openapi.json"): lambda of: iter([("/openapi.json/openapi.json", {})]),
@@ -179,7 +200,7 @@ def test_what_is_ones_own_is_found(world: World) -> None:
     for (method, path), calls in CALLS.items():
         for called, options in calls(world.own):
             answer = ask(world.server, called, method=method, key=world.key, **options)
-            if answer.status_code == 200 and world.own.run in answer.text:
+            if answer.status_code == 200 and (world.own.run in answer.text or world.own.model in answer.text):
                 found.add((method, path))
     assert found == {key for key in CALLS if key[0] == "GET" and not key[1].startswith("/openapi.json")}
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import openai
 import pytest
-from api_serving import ApiServer, get, publish_and_fold
+from api_serving import ApiServer, ask, publish_and_fold
 from ended_runs import BEGIN, HOURS, ended_runs
 from genai_prices import Usage as Used
 from genai_prices import calc_price
@@ -59,7 +59,7 @@ def theirs() -> dict[tuple[int, str | None], Decimal]:
 def test_costs_are_those_of_genai_prices(ended: ApiServer) -> None:
     """Every day of every model costs what genai-prices says that its runs cost, each for itself."""
     query = f"/v1/organization/costs?start_time={BEGIN}&end_time={END}&group_by[]=model&format=csv"
-    rows = csv.DictReader(io.StringIO(get(ended, query).text))
+    rows = csv.DictReader(io.StringIO(ask(ended, query).text))
     found = {(int(row["start_time"]), row["model"]): Decimal(row["amount"]) for row in rows if row["amount"]}
     assert found == theirs()
 
@@ -87,13 +87,13 @@ def test_what_has_no_cost_is_null_and_counted(ended: ApiServer) -> None:
 
 def test_line_items_add_up(ended: ApiServer) -> None:
     """Input, cached input and output of each model, with their tokens; chosen by their whole names, commas and all."""
-    ask = reports(ended).costs
-    listed = ask(**PERIOD, group_by=["line_item"]).to_dict()["data"]
+    report = reports(ended).costs
+    listed = report(**PERIOD, group_by=["line_item"]).to_dict()["data"]
     results = [result for of in listed for result in of["results"]]
     amounts = [result["amount"]["value"] for result in results if result["amount"]["value"] is not None]
     assert sum(amounts) == pytest.approx(float(sum(theirs().values())))
     assert {"our model, large, output_tokens", "o3, cached_input_tokens", None} <= {of["line_item"] for of in results}
-    chosen = ask(**PERIOD, group_by=["line_item"], line_items=["o3, input_tokens"]).to_dict()["data"]
+    chosen = report(**PERIOD, group_by=["line_item"], line_items=["o3, input_tokens"]).to_dict()["data"]
     assert [result for of in chosen for result in of["results"]] == [
         result for result in results if result["line_item"] == "o3, input_tokens"
     ]
@@ -115,19 +115,19 @@ def test_the_answer_says_which_prices_were_used(ended: ApiServer) -> None:
 
 def test_pages_have_the_documented_limits(ended: ApiServer) -> None:
     """7 days by default, 180 at most; days are the only buckets."""
-    ask = reports(ended).costs
-    assert (len(ask(start_time=0).data), len(ask(start_time=0, limit=180).data)) == (7, 180)
+    report = reports(ended).costs
+    assert (len(report(start_time=0).data), len(report(start_time=0, limit=180).data)) == (7, 180)
     for asked, param in (({"limit": 181}, "limit"), ({"bucket_width": "1h"}, "bucket_width")):
         with pytest.raises(openai.BadRequestError) as raised:
-            ask(start_time=0, **asked)
+            report(start_time=0, **asked)
         assert raised.value.param == param
 
 
 def test_pages_make_up_the_whole(ended: ApiServer) -> None:
     """The cursor over everything gives what one large page does."""
     asked = {"start_time": BEGIN - 86400, "end_time": END + 86400, "group_by": ["project_id", "line_item"]}
-    ask = reports(ended).costs
-    assert all_pages(ask, **asked, limit=1) == all_pages(ask, **asked, limit=180)
+    report = reports(ended).costs
+    assert all_pages(report, **asked, limit=1) == all_pages(report, **asked, limit=180)
 
 
 def test_days_of_a_time_zone_cost_the_same_together(ended: ApiServer) -> None:
@@ -135,7 +135,7 @@ def test_days_of_a_time_zone_cost_the_same_together(ended: ApiServer) -> None:
     query = f"/v1/organization/costs?start_time={BEGIN - 86400}&end_time={END + 86400}&format=csv&timezone="
 
     def total(zone: str) -> Decimal:
-        rows = csv.DictReader(io.StringIO(get(ended, query + zone).text))
+        rows = csv.DictReader(io.StringIO(ask(ended, query + zone).text))
         return sum((Decimal(row["amount"]) for row in rows if row["amount"]), Decimal(0))
 
     assert total("Asia/Kolkata") == total("Europe/Oslo") == total("UTC") == sum(theirs().values())

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import schemathesis
 from api_serving import ApiServer, add_key, api_server, ask, publish_and_fold
-from fold_stories import event, usage
+from fold_stories import START, event, usage
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS
@@ -84,6 +84,8 @@ def test_what_is_real_is_told_as_documented(answering: Answering) -> None:
         "GET /v1/runfold/runs/{run_id}/history": ({"run_id": "run_1"}, {}),
         "GET /v1/runfold/stuck-runs": ({}, {"silent": 0.001}),
         "GET /v1/runfold/dead-letters": ({}, {}),
+        "GET /v1/organization/usage/completions": ({}, {"start_time": START - 60, "group_by[]": ["model", "status"]}),
+        "GET /v1/organization/costs": ({}, {"start_time": START - 60, "group_by[]": ["line_item"]}),
     }
     letters = ask(answering.server, "/v1/runfold/dead-letters", key=answering.key).json()["data"]
     place = next(f"{letter['partition']}:{letter['offset']}" for letter in letters if letter["run_id"])

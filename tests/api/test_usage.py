@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 import openai
 import pytest
-from api_serving import ApiServer, get
+from api_serving import ApiServer, ask
 from azure_trace import events_of, minutes_of_file, needs_trace, requests, told
 from ended_runs import BEGIN, HOURS, ended_runs
 from report_serving import STORES, all_pages, reporting, reports
@@ -66,11 +66,11 @@ def test_buckets_leave_no_gap(ended: ApiServer) -> None:
 @pytest.mark.parametrize(("width", "default", "most"), [("1m", 60, 1440), ("1h", 24, 168), ("1d", 7, 31)])
 def test_pages_have_the_documented_limits(ended: ApiServer, width: str, default: int, most: int) -> None:
     """As many buckets as OpenAI documents: by default, at most, and one more is a 400 that names the limit."""
-    ask, asked = reports(ended).completions, {"start_time": 0, "bucket_width": width}
-    assert len(ask(**asked).data) == default
-    assert len(ask(**asked, limit=most).data) == most
+    report, asked = reports(ended).completions, {"start_time": 0, "bucket_width": width}
+    assert len(report(**asked).data) == default
+    assert len(report(**asked, limit=most).data) == most
     with pytest.raises(openai.BadRequestError) as raised:
-        ask(**asked, limit=most + 1)
+        report(**asked, limit=most + 1)
     assert raised.value.param == "limit"
 
 
@@ -82,15 +82,15 @@ def test_buckets_are_days_unless_told(ended: ApiServer) -> None:
 
 def test_periods_are_half_open(ended: ApiServer) -> None:
     """Two periods that meet at a minute add up to the one of both, and a start within a minute begins with the next."""
-    ask = reports(ended).completions
+    report = reports(ended).completions
 
     def runs(begin: int, end: int) -> int:
-        found = all_pages(ask, start_time=begin, end_time=end, bucket_width="1h", limit=168)
+        found = all_pages(report, start_time=begin, end_time=end, bucket_width="1h", limit=168)
         return sum(result["num_model_requests"] for of in found for result in of["results"])
 
     for cut in (BEGIN + 3600 * 20 + 60 * 7, BEGIN + 3600 * 31 + 1):
         assert runs(BEGIN, cut) + runs(cut, END) == runs(BEGIN, END) == 400
-    assert ask(start_time=BEGIN + 1, end_time=BEGIN + 61, bucket_width="1m").data[0].start_time == BEGIN + 60
+    assert report(start_time=BEGIN + 1, end_time=BEGIN + 61, bucket_width="1m").data[0].start_time == BEGIN + 60
 
 
 def test_without_an_end_the_report_goes_up_to_now(ended: ApiServer) -> None:
@@ -122,7 +122,7 @@ def test_days_are_those_of_a_time_zone(ended: ApiServer) -> None:
 @pytest.mark.parametrize("query", ["timezone=Europe/Bergen", "timezone=Europe/Oslo&bucket_width=1h"])
 def test_a_time_zone_that_cannot_be_is_refused(ended: ApiServer, query: str) -> None:
     """No such zone, or buckets that are no days: the parameter is named."""
-    answer = get(ended, f"/v1/organization/usage/completions?start_time=0&{query}")
+    answer = ask(ended, f"/v1/organization/usage/completions?start_time=0&{query}")
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "timezone")
 
 
@@ -148,7 +148,7 @@ def test_a_time_zone_that_cannot_be_is_refused(ended: ApiServer, query: str) -> 
 )
 def test_a_bad_parameter_is_named(ended: ApiServer, query: str, param: str) -> None:
     """A 400 in OpenAI's shape."""
-    answer = get(ended, f"/v1/organization/usage/completions?{query}")
+    answer = ask(ended, f"/v1/organization/usage/completions?{query}")
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
 
 
@@ -182,7 +182,7 @@ def test_filters_that_nothing_passes_leave_empty_buckets(ended: ApiServer) -> No
 
 def test_extensions_group_by_assistant_and_status(ended: ApiServer) -> None:
     """What OpenAI's report does not know, in the words of a Run."""
-    answer = get(
+    answer = ask(
         ended, f"/v1/organization/usage/completions?start_time={BEGIN}&group_by[]=status&group_by[]=assistant_id"
     )
     results = [result for of in answer.json()["data"] for result in of["results"]]
@@ -194,7 +194,7 @@ def test_extensions_group_by_assistant_and_status(ended: ApiServer) -> None:
 @pytest.mark.parametrize("ended", ["sqlite"], indirect=True)
 def test_every_answer_says_how_fresh_it_is(ended: ApiServer) -> None:
     """In the body and in headers: up to where, how far behind, and what is wanting."""
-    answer = get(ended, "/v1/organization/usage/completions?start_time=0")
+    answer = ask(ended, "/v1/organization/usage/completions?start_time=0")
     told = answer.json()["runfold"]
     assert (told["lag"], told["incomplete"], told["rejected"]) == (0, 0, 0)
     assert told["without_usage"] == int(answer.headers["x-runfold-without-usage"]) > 0
@@ -204,9 +204,9 @@ def test_every_answer_says_how_fresh_it_is(ended: ApiServer) -> None:
 def test_csv_has_the_numbers_of_json(ended: ApiServer) -> None:
     """By parameter or by Accept; one row for each result, unknown is empty, and the page's cursor is a header."""
     query = f"/v1/organization/usage/completions?start_time={BEGIN}&bucket_width=1h&limit=30&group_by[]=model"
-    listed = get(ended, query)
+    listed = ask(ended, query)
     results = [result for of in listed.json()["data"] for result in of["results"]]
-    for answer in (get(ended, query + "&format=csv"), get(ended, query, headers={"accept": "text/csv"})):
+    for answer in (ask(ended, query + "&format=csv"), ask(ended, query, headers={"accept": "text/csv"})):
         rows = list(csv.DictReader(io.StringIO(answer.text)))
         assert [(row["model"], row["input_tokens"], row["runs"]) for row in rows] == [
             tuple("" if value is None else str(value) for value in told)

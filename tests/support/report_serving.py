@@ -25,7 +25,7 @@ def reporting(
     if request.param == "postgresql":
         url = request.getfixturevalue("postgres_database")
         told["store"] = f"{url}{'&' if '?' in url else '?'}schema=test_{uuid4().hex[:16]}"
-    publish_and_fold(folder, events, store=told.get("store"))
+    publish_and_fold(folder, events, **{name: value for name, value in told.items() if name == "store"})
     with api_server(folder, **told) as made:
         yield made
 

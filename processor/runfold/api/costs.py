@@ -12,15 +12,16 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from litestar import Request, Response, Router, get
-from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 from msgspec import Struct, structs
 
 from runfold.api.api import Api
 from runfold.api.auth import Caller
+from runfold.api.documented import answers
 from runfold.api.errors import JSON, NotInstalled
-from runfold.api.export import Columns, exported, format_of
+from runfold.api.export import Columns, Exporting, exported, format_of
 from runfold.api.freshness import Freshness
+from runfold.api.given import GivenApi, GivenCaller
 from runfold.api.usage import usage_completions
 from runfold.api.window import (
     COSTS_LIMITS,
@@ -127,25 +128,26 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
     operation_id="costs",
     summary="Costs by day and group",
     opt={"confined": True},
-    responses={
-        200: ResponseSpec(CostPage, description="A page of buckets"),
-    },
+    operation_class=Exporting,
+    responses=answers(CostPage, "A page of buckets", 409, 501),
 )
 async def list_costs(
     *,
     request: Request[Any, Any, Any],
-    api: Api,
-    caller: Caller,
+    api: GivenApi,
+    caller: GivenCaller,
     start_time: Start,
     end_time: End = None,
-    bucket_width: Annotated[Literal["1d"], Parameter(description="How wide buckets are")] = "1d",
-    group_by: Annotated[list[Group] | None, Parameter(query="group_by[]", description="By what to tell apart")] = None,
+    bucket_width: Annotated[Literal["1d"], QueryParameter(description="How wide buckets are")] = "1d",
+    group_by: Annotated[
+        list[Group] | None, QueryParameter(name="group_by[]", description="By what to tell apart")
+    ] = None,
     project_ids: Projects = None,
     user_ids: Users = None,
     api_key_ids: Keys = None,
     models: Annotated[list[str] | None, ids("models[]")] = None,
     line_items: Annotated[list[str] | None, ids("line_items[]")] = None,
-    limit: Annotated[int | None, Parameter(ge=1, le=180, description="How many buckets; else 7")] = None,
+    limit: Annotated[int | None, QueryParameter(ge=1, le=180, description="How many buckets; else 7")] = None,
     page: Page = None,
     timezone: Zone = None,
     as_known_at: KnownAt = None,

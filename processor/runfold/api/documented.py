@@ -20,6 +20,7 @@ _ERRORS: Final = {
     415: "The body is of a type that is not taken",
     429: "Too many requests; `Retry-After` says when to come back",
     500: "A fault of the server's",
+    501: "It needs an extra that is not installed here; the message names it",
     503: "Log or store cannot be reached now",
     504: "It took longer than it may",
 }

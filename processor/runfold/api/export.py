@@ -13,6 +13,8 @@ from typing import Any, Final, Literal
 
 from litestar import Response
 from litestar.datastructures import Headers
+from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, Operation, Schema
+from litestar.openapi.spec.enums import OpenAPIType
 
 from runfold.api.errors import BadRequest, NotInstalled
 
@@ -26,6 +28,16 @@ _ARROW: Final = {int: "int64", str: "string", float: "double"}
 _AMOUNT: Final = (38, 12)
 
 Columns = dict[str, type]
+
+
+class Exporting(Operation):
+    """Says in the document which other formats a report comes in."""
+
+    def __post_init__(self) -> None:
+        for media, kind in MEDIA.items():
+            told = (self.responses or {})["200"]
+            if isinstance(told, OpenAPIResponse) and told.content is not None and kind != "json":
+                told.content[media] = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))
 
 
 def format_of(told: Format | None, headers: Headers) -> Format:

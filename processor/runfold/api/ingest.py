@@ -19,11 +19,13 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
 from litestar.openapi.spec.enums import OpenAPIType
 from litestar.status_codes import HTTP_202_ACCEPTED, HTTP_400_BAD_REQUEST, HTTP_413_REQUEST_ENTITY_TOO_LARGE
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from runfold.api.api import Api
 from runfold.api.arrivals import Invalid, Valid, checked, values_in
+from runfold.api.documented import answers
 from runfold.api.errors import INVALID, JSON, BadRequest, ErrorDetail, TooLarge
+from runfold.api.given import GivenApi
 from runfold.api.manners import MEDIA
 from runfold.log.clock import wall_clock
 from runfold.log.port import Place
@@ -61,10 +63,10 @@ class Accepted(Struct, frozen=True, kw_only=True):
 
 
 class Refused(Struct, frozen=True, kw_only=True):
-    """Some events are invalid, and none was sent."""
+    """None was sent. ``data`` is there where some events are invalid, and not where the body cannot be read."""
 
     error: ErrorDetail
-    data: list[Verdict]
+    data: list[Verdict] | UnsetType = UNSET
 
 
 class _Events(Operation):
@@ -89,11 +91,13 @@ _encode = msgspec.json.Encoder().encode
     status_code=HTTP_202_ACCEPTED,
     operation_class=_Events,
     responses={
-        HTTP_202_ACCEPTED: ResponseSpec(Accepted, description="The log has them"),
-        HTTP_400_BAD_REQUEST: ResponseSpec(Refused, description="Some are invalid; none was sent"),
+        **answers(Accepted, "The log has them", 413, 415, status=HTTP_202_ACCEPTED),
+        HTTP_400_BAD_REQUEST: ResponseSpec(
+            Refused, description="Some are invalid; none was sent", generate_examples=False
+        ),
     },
 )
-async def publish_events(*, request: Request[Any, Any, Any], api: Api) -> Response[Any]:
+async def publish_events(*, request: Request[Any, Any, Any], api: GivenApi) -> Response[Any]:
     """One event or many, 10,000 at most: a JSON object, JSON Lines or an array; MessagePack maps or an array of them.
 
     All events are checked before any is sent. An `id` that is left out is made, an `occurred_at` is now; sending again is

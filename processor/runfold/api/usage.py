@@ -11,15 +11,14 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from litestar import Request, Response, get
-from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 from msgspec import Struct, structs
 
-from runfold.api.api import Api
-from runfold.api.auth import Caller
+from runfold.api.documented import answers
 from runfold.api.errors import JSON, BadRequest
-from runfold.api.export import Columns, exported, format_of
+from runfold.api.export import Columns, Exporting, exported, format_of
 from runfold.api.freshness import Freshness
+from runfold.api.given import GivenApi, GivenCaller
 from runfold.api.window import (
     USAGE_LIMITS,
     AsFormat,
@@ -128,24 +127,27 @@ _encode = msgspec.json.Encoder().encode
     operation_id="usageCompletions",
     summary="Usage by time and group",
     opt={"confined": True},
-    responses={200: ResponseSpec(UsagePage, description="A page of buckets")},
+    operation_class=Exporting,
+    responses=answers(UsagePage, "A page of buckets", 409, 501),
 )
 async def usage_completions(
     *,
     request: Request[Any, Any, Any],
-    api: Api,
-    caller: Caller,
+    api: GivenApi,
+    caller: GivenCaller,
     start_time: Start,
     end_time: End = None,
-    bucket_width: Annotated[Width, Parameter(description="How wide buckets are")] = "1d",
-    group_by: Annotated[list[Group] | None, Parameter(query="group_by[]", description="By what to tell apart")] = None,
+    bucket_width: Annotated[Width, QueryParameter(description="How wide buckets are")] = "1d",
+    group_by: Annotated[
+        list[Group] | None, QueryParameter(name="group_by[]", description="By what to tell apart")
+    ] = None,
     project_ids: Projects = None,
     user_ids: Users = None,
     api_key_ids: Keys = None,
     models: Annotated[list[str] | None, ids("models[]")] = None,
-    batch: Annotated[bool | None, Parameter(description="Refused: runs do not tell")] = None,
+    batch: Annotated[bool | None, QueryParameter(description="Refused: runs do not tell")] = None,
     limit: Annotated[
-        int | None, Parameter(ge=1, le=1440, description="1d: 7, 31 at most; 1h: 24, 168; 1m: 60, 1440")
+        int | None, QueryParameter(ge=1, le=1440, description="1d: 7, 31 at most; 1h: 24, 168; 1m: 60, 1440")
     ] = None,
     page: Page = None,
     timezone: Zone = None,

@@ -12,7 +12,7 @@ import time
 from datetime import UTC, tzinfo
 from typing import Annotated, Any, Final
 
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 from msgspec import Struct
 
 from runfold.api.errors import BadRequest
@@ -29,25 +29,27 @@ COSTS_LIMITS: Final[dict[Width, tuple[int, int]]] = {"1d": (7, 180)}
 _CURSOR: Final = re.compile(r"page_(\d{1,12})_(\d{1,12})")
 
 
-Start = Annotated[int, Parameter(ge=0, le=LATEST, description="Begin of the period, Unix seconds, included")]
+Start = Annotated[int, QueryParameter(ge=0, le=LATEST, description="Begin of the period, Unix seconds, included")]
 End = Annotated[
-    int | None, Parameter(ge=1, le=LATEST, description="End of the period, Unix seconds, not included; else now")
+    int | None, QueryParameter(ge=1, le=LATEST, description="End of the period, Unix seconds, not included; else now")
 ]
-Page = Annotated[str | None, Parameter(max_length=64, description="`next_page` of the page before")]
+Page = Annotated[str | None, QueryParameter(max_length=64, description="`next_page` of the page before")]
 Zone = Annotated[
     str | None,
-    Parameter(max_length=64, description="Whose days, where buckets are days, such as Europe/Oslo; else UTC's"),
+    QueryParameter(max_length=64, description="Whose days, where buckets are days, such as Europe/Oslo; else UTC's"),
 ]
 KnownAt = Annotated[
     int | None,
-    Parameter(ge=0, le=LATEST, description="Only what had been published before this time (Unix seconds) counts"),
+    QueryParameter(ge=0, le=LATEST, description="Only what had been published before this time (Unix seconds) counts"),
 ]
-AsFormat = Annotated[Format | None, Parameter(description="Also by `Accept`: text/csv, application/vnd.apache.parquet")]
+AsFormat = Annotated[
+    Format | None, QueryParameter(description="Also by `Accept`: text/csv, application/vnd.apache.parquet")
+]
 
 
 def ids(query: str) -> Any:
     """A filter: any of the values. Commas are part of them."""
-    return Parameter(query=query, description="Only these", max_items=1000)
+    return QueryParameter(name=query, description="Only these", max_items=1000)
 
 
 Projects = Annotated[list[str] | None, ids("project_ids[]")]
