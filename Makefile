@@ -57,7 +57,7 @@ settings: .venv/.runtime ## Write deploy/runfold.env anew from the settings that
 	$(BIN)/runfold config --env-file > deploy/runfold.env
 
 constraints: ## Compile the pins anew (needs uv)
-	uv pip compile pyproject.toml --extra archive --extra kafka --extra postgres --group lint --group test --universal --python-version 3.11 --no-header --upgrade --output-file constraints.txt
+	uv pip compile pyproject.toml --extra api --extra archive --extra cost --extra kafka --extra postgres --group lint --group test --universal --python-version 3.11 --no-header --upgrade --output-file constraints.txt
 
 clean: ## Remove what was made
 	rm -rf .venv processor/runfold/fold/_swift*.so deploy/kafka/.jars .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist runfold-data

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct, field
 
+from runfold.api_options import ApiOptions
 from runfold.fold.rules import DEFAULT_RULES, MOST_EVENTS, Rules
 from runfold.fold.short_cut import BUILT
 from runfold.log.kafka_options import COMPRESSIONS, MECHANISMS, PROTOCOLS, KafkaOptions, address_of
@@ -61,6 +62,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     ready_lag: float
     rules: Rules
     kafka: KafkaOptions
+    api: ApiOptions
+    prices: str
     logging_level: str
     logging_format: str
     origins: dict[str, str] = field(default_factory=dict)
@@ -156,13 +159,17 @@ def _kafka(name: str, parse: Callable[[str], Any], told: str, *, secret: bool = 
     return Setting(f"kafka.{field_name}", f"RUNFOLD_KAFKA_{field_name.upper()}", parse, default, told, secret)
 
 
+def _api(name: str, parse: Callable[[str], Any], told: str, *, secret: bool = False) -> Setting:
+    return Setting(f"api.{name}", f"RUNFOLD_API_{name.upper()}", parse, str(getattr(ApiOptions(), name)), told, secret)
+
+
 _EXAMPLES = {
     "sqlite": "sqlite:///runfold.db",
     "kafka": "kafka://localhost:9092/run-events",
     "archive": "archive:///runfold-archive",
     "postgresql": "postgresql://user@host/database",
 }
-_RULES, _KAFKA = "rules.", "kafka."
+_RULES, _KAFKA, _API = "rules.", "kafka.", "api."
 _WHOLE = re.compile(r"[0-9][0-9_]{0,20}")
 
 SETTINGS = (
@@ -246,7 +253,7 @@ SETTINGS = (
     Setting(
         "rules.largest_value",
         "RUNFOLD_LARGEST_VALUE",
-        _count(1000, 16 * 2**20),  # what files of events are read by: see cli.message_frames
+        _count(1000, 16 * 2**20),  # what files of events are read by: see log.message_frames
         str(DEFAULT_RULES.largest_value),
         "most bytes of an event",
     ),
@@ -278,6 +285,19 @@ SETTINGS = (
     _kafka("delivery.timeout.ms", _count(1_000, 600_000), "milliseconds until publishing gives up"),
     _kafka("max.partition.fetch.bytes", _count(10_000, 2**30), "most bytes of one partition in an answer"),
     _kafka("fetch.max.bytes", _count(10_000, 2**30), "most bytes of an answer"),
+    _api("host", _text, "where the API listens"),
+    _api("port", _count(0, 65_535), "at which port; 0 is any that is free"),
+    _api("workers", _count(1, 256), "processes that answer, of `runfold api`"),
+    _api("hosts", _text, "names by which the API may be asked, beside its own, comma-separated; * is any"),
+    _api("origins", _text, "web origins whose pages may ask (CORS), comma-separated"),
+    _api("rate", _seconds(0, 1_000_000), "requests a second for each key; 0 sets no bound"),
+    _api("largest_body", _count(1_000, 2**30), "most bytes of a request"),
+    _api("time_limit", _seconds(0.1, 3600), "seconds until an answer has to begin"),
+    _api("silent", _seconds(1, 31_536_000), "seconds after which an open run that nothing is heard of is stuck"),
+    _api("slow", _seconds(0.1, 3600), "seconds after which a reader of the feed that takes nothing is dropped"),
+    _api("url", _web_address, "an API that `runfold runs watch` follows, in place of the store"),
+    _api("key", _text, "the key that it shows there", secret=True),
+    Setting("prices", "RUNFOLD_PRICES", _text, "", "a price list of one's own, in CSV: see docs/costs.md"),
     Setting(
         "logging_level",
         "RUNFOLD_LOGGING_LEVEL",
@@ -324,7 +344,8 @@ def load_settings(
     values["log"] = values["log"] or f"sqlite:///{data / 'runfold.log.db'}"
     values["store"] = values["store"] or f"sqlite:///{data / 'runfold.db'}"
     kafka = KafkaOptions(**_taken(values, _KAFKA))
-    return Settings(**values, rules=rules, kafka=kafka, origins=origins)
+    api = ApiOptions(**_taken(values, _API))
+    return Settings(**values, rules=rules, kafka=kafka, api=api, origins=origins)
 
 
 def effective(settings: Settings) -> list[tuple[Setting, str, str]]:

@@ -24,6 +24,7 @@ from runfold.store.memory import MemoryStore
 from runfold.store.port import Store, StoreUnreachable
 from runfold.store.shadows import Shadows
 from runfold.store.sqlite import SqliteStore
+from runfold.store.sqlite_lane import LoopLane
 from runfold.store.sqlite_shadows import SqliteShadows
 
 if TYPE_CHECKING:
@@ -209,6 +210,13 @@ def open_store(settings: Settings, *, make_folder: bool = False) -> Store:
     if make_folder and scheme == "sqlite":
         _make_folder_of(path_of("RUNFOLD_STORE", settings.store))
     return STORES["postgresql" if scheme == "postgres" else scheme](settings.store)
+
+
+def open_answering_store(settings: Settings) -> Store:
+    """As :func:`open_store`, for a server that reads: what is found by a key in a file is looked up on its event loop."""
+    if settings.store.startswith("sqlite:"):
+        return SqliteStore(path_of("RUNFOLD_STORE", settings.store), glance=LoopLane)
+    return open_store(settings)
 
 
 def _sqlite_shadows(url: str) -> Shadows:

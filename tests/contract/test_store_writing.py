@@ -8,7 +8,7 @@ import pytest
 from store_contract import NAMELESS, StoreFactory, bucket, door, dumped, entry, ids, letter, moves, run, sums
 
 from runfold.fold.changes import Changes
-from runfold.fold.usage import Dimensions
+from runfold.fold.usage import SUMS, Dimensions
 from runfold.store.digest import digest
 from runfold.store.port import DoorChange, Lease, Note, StalePosition, Store, UsageRow
 
@@ -79,13 +79,17 @@ async def test_usage_adds_up_by_bucket(store: Store, leases: dict[int, Lease]) -
 
 async def test_sums_do_not_end_at_64_bits(store: Store, leases: dict[int, Lease]) -> None:
     """A thousand runs may claim 2**53 tokens each, in one batch or in many, and be taken back again."""
+
+    def claimed(times: int) -> list[int]:
+        return [times * (2**63 if name.endswith("tokens") else 1) for name in SUMS]
+
     for begin in range(3):
-        await store.apply(Changes(usage={bucket(): sums(2**63)}, positions=moves(begin=begin, end=begin + 1)), leases)
-    assert [row.sums for row in await store.usage()] == [tuple(sums(3 * 2**63))]
+        await store.apply(Changes(usage={bucket(): claimed(1)}, positions=moves(begin=begin, end=begin + 1)), leases)
+    assert [row.sums for row in await store.usage()] == [tuple(claimed(3))]
     view = await store.snapshot()
     assert (await digest(view)).usage
     await view.close()
-    await store.apply(Changes(usage={bucket(): sums(-3 * 2**63)}, positions=moves(begin=3, end=4)), leases)
+    await store.apply(Changes(usage={bucket(): claimed(-3)}, positions=moves(begin=3, end=4)), leases)
     assert await store.usage() == []
 
 

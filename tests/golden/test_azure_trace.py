@@ -7,65 +7,22 @@ file's own, and so is every minute.
 from __future__ import annotations
 
 import asyncio
-import csv
-import os
 import signal
 from collections import defaultdict
-from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 
 import pytest
+from azure_trace import Minutes, events_of, minutes_of_file, needs_trace, requests, told
 from serving import fill, fold_quietly, messages, server, settings_of, stored
 
 from runfold import wiring
 from runfold.fold.usage import SUMS
-from runfold_schemas import Event, RunCompleted, RunCreated, RunInProgress, Usage
-
-SHARED = Path(os.environ.get("RUNFOLD_SHARED", Path(__file__).parents[3] / "shared"))
-TRACE = SHARED / "data" / "traces" / "AzureLLMInferenceTrace_conv.csv"
 
 pytestmark = [
-    pytest.mark.skipif(not TRACE.is_file(), reason=f"NOT PROVEN: no trace at {TRACE}; set RUNFOLD_SHARED to its data"),
+    needs_trace,
     pytest.mark.usefixtures("collector"),
 ]
-
-Minutes = dict[int, tuple[int, int, int]]
-
-
-def requests() -> list[tuple[int, int, int]]:
-    """(Unix milliseconds, prompt tokens, completion tokens) of every line."""
-    with TRACE.open(newline="") as file:
-        return [
-            (_milliseconds(line["TIMESTAMP"]), int(line["ContextTokens"]), int(line["GeneratedTokens"]))
-            for line in csv.DictReader(file)
-        ]
-
-
-def _milliseconds(text: str) -> int:
-    # Seven decimals, one more than datetime reads.
-    moment = datetime.strptime(text[:26], "%Y-%m-%d %H:%M:%S.%f").replace(tzinfo=UTC)
-    return int(moment.timestamp()) * 1000 + moment.microsecond // 1000
-
-
-def events_of(number: int, request: tuple[int, int, int]) -> list[Event]:
-    at, prompt, completion = request
-    common = {"run_id": f"run_{number}", "thread_id": f"thread_{number}", "occurred_at": at, "source": "trace"}
-    used = Usage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
-    return [
-        RunCreated(**common, id="created", sequence=1, assistant_id="asst_trace", model="gpt"),
-        RunInProgress(**common, id="in_progress", sequence=2),
-        RunCompleted(**common, id="completed", sequence=3, usage=used),
-    ]
-
-
-def minutes_of_file() -> Minutes:
-    sums: dict[int, list[int]] = defaultdict(lambda: [0, 0, 0])
-    for at, prompt, completion in requests():
-        for place, number in enumerate((1, prompt, completion)):
-            sums[at // 60_000][place] += number
-    return {minute: (of[0], of[1], of[2]) for minute, of in sums.items()}
 
 
 async def minutes_of_store(folder: Path) -> Minutes:
@@ -97,10 +54,6 @@ async def killed_on_the_way(folder: Path, *, times: int, random: Random) -> None
                 await service.said("batch_committed")
             await asyncio.sleep(random.uniform(0, 0.01))  # the instant of death, not a condition
             assert await service.stop(signal.SIGKILL) == -signal.SIGKILL
-
-
-def told(story: Sequence[Sequence[Event]]) -> list[Event]:
-    return [event for events in story for event in events]
 
 
 def test_the_file_is_the_published_one() -> None:

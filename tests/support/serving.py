@@ -55,9 +55,9 @@ class Server:
         self._unread: asyncio.Queue[bytes] = asyncio.Queue()
         self._reading: asyncio.Task[None] | None = None
 
-    async def start(self, *options: str, **popen: Any) -> None:
+    async def start(self, *options: str, api: bool = False, **popen: Any) -> None:
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, *self.program, "serve", *options),
+            *(sys.executable, *self.program, "serve", *([] if api else ["--no-api"]), *options),
             env=self._environment,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,

@@ -19,6 +19,7 @@ _VERBS: tuple[tuple[str, str, Group, str], ...] = (
     ("publish", "publish:publish", _EVENTS, "Publish events from a file or standard input."),
     ("capture", "capture:capture", _EVENTS, "Turn recorded streams or Run objects into events."),
     ("serve", "serve:serve", _EVENTS, "Fold the log into the store until stopped."),
+    ("api", "api:api", _READING, "Answer over HTTP, as OpenAI's clients ask."),
     ("demo", "demo:demo", _EVENTS, "See all of it at work on simulated traffic."),
     ("runs", "runs:app", _READING, "List, get and watch Runs."),
     ("usage", "usage:usage", _READING, "Sum up what runs used."),
@@ -27,6 +28,7 @@ _VERBS: tuple[tuple[str, str, Group, str], ...] = (
     ("replay", "replay:app", _PROOF, "A run's history, how things stood, and the proof."),
     ("topic", "topic:app", _UPKEEP, "Make and check the Kafka topic of the log."),
     ("store", "store:app", _UPKEEP, "Migrate, check, dump and digest the store."),
+    ("keys", "keys:app", _UPKEEP, "Create, list and revoke API keys."),
     ("config", "config:config", _UPKEEP, "The effective settings, and where each came from."),
 )
 

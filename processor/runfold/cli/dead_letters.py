@@ -14,7 +14,7 @@ from cyclopts import App, Parameter, Token
 
 from runfold.cli.asking import confirmed
 from runfold.cli.exits import DONE, NoError, WrongUseError
-from runfold.cli.letter_views import ROW, as_dict, facts, row
+from runfold.cli.letter_views import ROW, facts, row
 from runfold.cli.opening import reading_store, writing_store
 from runfold.cli.options import HERE, AsJson, AsOneObject, Limit, Places, Yes
 from runfold.cli.printing import print_facts, print_json, print_table, tell
@@ -22,6 +22,7 @@ from runfold.cli.retrying import retry_runs, runs_of, set_aside_among
 from runfold.config import Settings
 from runfold.fold.changes import Letter
 from runfold.log.clock import wall_clock
+from runfold.replay.letter_facts import as_dict
 from runfold.replay.run_range import every_letter
 from runfold.store.notes import DISCARD
 from runfold.store.port import Note, Store

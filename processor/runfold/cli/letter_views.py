@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Iterator
-from typing import Any
 
 import msgspec
 
 from runfold.cli.printing import shown_time
 from runfold.fold.changes import Letter
 from runfold.fold.rules import Rules
+from runfold.replay.letter_facts import known_time, text_of
 from runfold.replay.refold import readable
 
 ROW = ("place", "reason", "run", "published (UTC)", "bytes", "why", "now")
@@ -24,7 +23,7 @@ def row(letter: Letter, discarded: str | None, rules: Rules) -> tuple[object, ..
         f"{letter.partition}:{letter.offset}",
         letter.reason,
         letter.run_id,
-        shown_time(_known(letter.timestamp)),
+        shown_time(known_time(letter.timestamp)),
         len(letter.value or b""),
         letter.detail,
         _now(letter, discarded, rules),
@@ -34,7 +33,7 @@ def row(letter: Letter, discarded: str | None, rules: Rules) -> tuple[object, ..
 def facts(letter: Letter, discarded: str | None, rules: Rules) -> Iterator[tuple[str, object]]:
     """All that is known of a letter: names and values."""
     yield "place", f"partition {letter.partition}, offset {letter.offset}"
-    yield "published (UTC)", shown_time(_known(letter.timestamp))
+    yield "published (UTC)", shown_time(known_time(letter.timestamp))
     yield "reason", letter.reason
     yield "why", letter.detail
     yield "run", letter.run_id
@@ -46,30 +45,6 @@ def facts(letter: Letter, discarded: str | None, rules: Rules) -> Iterator[tuple
     yield "discarded", discarded
 
 
-def as_dict(letter: Letter, discarded: str | None, rules: Rules, *, whole: bool = False) -> dict[str, Any]:
-    """A letter as JSON shows it; its bytes, in base64 and as text where they are text, only where it is wanted whole."""
-    told: dict[str, Any] = {
-        "partition": letter.partition,
-        "offset": letter.offset,
-        "timestamp": _known(letter.timestamp),
-        "reason": letter.reason,
-        "detail": letter.detail,
-        "run_id": letter.run_id,
-        "bytes": len(letter.value or b""),
-        "readable": bool(readable([letter], rules=rules)),
-        "discarded": discarded,
-    }
-    if whole:
-        told |= {name: _text(value) for name, value in (("key", letter.key), ("value", letter.value))}
-        told |= {f"{name}_base64": _base64(value) for name, value in (("key", letter.key), ("value", letter.value))}
-        told["headers"] = [[name, _base64(value)] for name, value in letter.headers]
-    return told
-
-
-def _known(timestamp: int) -> int | None:
-    return timestamp if timestamp >= 0 else None
-
-
 def _now(letter: Letter, discarded: str | None, rules: Rules) -> str:
     if discarded is not None:
         return "discarded"
@@ -78,21 +53,10 @@ def _now(letter: Letter, discarded: str | None, rules: Rules) -> str:
 
 def _shown(value: bytes) -> str:
     """Bytes as people can read them: text, decoded MessagePack, or Python's way of writing bytes."""
-    text = _text(value)
+    text = text_of(value)
     if text is None:
         try:
             text = msgspec.json.encode(msgspec.msgpack.decode(value)).decode()
         except (msgspec.MsgspecError, ValueError, TypeError, RecursionError):
             text = repr(value)
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}... ({len(value):,} bytes; --json has all)"
-
-
-def _text(value: bytes | None) -> str | None:
-    try:
-        return None if value is None else value.decode()
-    except UnicodeDecodeError:
-        return None
-
-
-def _base64(value: bytes | None) -> str | None:
-    return None if value is None else b64encode(value).decode()

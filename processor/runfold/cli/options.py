@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -26,10 +26,10 @@ class Places:
         str | None, Parameter(help="URL of the archive of what the log has no longer (RUNFOLD_ARCHIVE).")
     ] = None
 
-    def settings(self, **given: str | None) -> Settings:
-        """The effective settings, with logging set up by them; ``given`` are a verb's own. Raises ConfigError."""
+    def settings(self, more: Mapping[str, str | None] | None = None) -> Settings:
+        """The effective settings, with logging set up by them; ``more`` are those of one verb. Raises ConfigError."""
         mine = {"data": self.data, "log": self.log, "store": self.store, "archive": self.archive}
-        settings = load_settings(mine | given)
+        settings = load_settings({**mine, **(more or {})})
         configure_logging(level=settings.logging_level, style=settings.logging_format)
         return settings
 

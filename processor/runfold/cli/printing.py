@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -30,6 +31,7 @@ from runfold.cli.console import PipedConsole
 from runfold.cli.text import escaped
 
 UNKNOWN = "-"
+_encode = msgspec.json.Encoder(decimal_format="number").encode
 _WIDE = 240
 """Columns of a table that is written into a file: nothing is cut there for want of room."""
 
@@ -37,7 +39,7 @@ _WIDE = 240
 def print_json(*objects: Any) -> None:
     """One line of JSON for each object; ``msgspec.Raw`` is JSON already."""
     for found in objects:
-        print(msgspec.json.encode(found).decode())  # noqa: T201 - stdout is where answers go
+        print(_encode(found).decode())  # noqa: T201 - stdout is where answers go
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, total: Sequence[object] = ()) -> None:
@@ -45,7 +47,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, tot
     listed = [list(row) for row in rows]
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for place, name in enumerate(columns):
-        numeric = any(isinstance(row[place], int | float) for row in (*listed, total) if row)
+        numeric = any(isinstance(row[place], int | float | Decimal) for row in (*listed, total) if row)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in listed:
         table.add_row(*map(_cell, row))
@@ -138,6 +140,8 @@ def _cell(value: object) -> Text:
         return Text("yes" if value else "no")
     if isinstance(value, int):
         return Text(f"{value:,}")
+    if isinstance(value, Decimal):
+        return Text(f"{value:,f}")
     if isinstance(value, float):
         return Text(f"{value:,.1f}")
     lines = value if isinstance(value, list) else [str(value)]

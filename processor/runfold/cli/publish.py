@@ -19,13 +19,13 @@ from msgspec import Struct
 from rich.progress import Progress
 
 from runfold import wiring
-from runfold.cli.event_files import Entry, blocks_of, read_entries
 from runfold.cli.exits import WRONG_USE, WrongUseError
 from runfold.cli.options import HERE, InputFile, Places
 from runfold.cli.printing import print_json, progress, tell
 from runfold.cli.sending import Sender
 from runfold.cli.text import counted
 from runfold.log.clock import wall_clock
+from runfold.log.event_files import Entry, blocks_of, read_entries
 from runfold.log.numbering import LONGEST_NAME
 
 _MOST_TOLD = 10

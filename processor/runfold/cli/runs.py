@@ -97,10 +97,17 @@ def watch(
     until_ended: Annotated[bool, Parameter(help="Leave when the run has ended.")] = False,
     every: Every = 0.25,
     json: AsJson = False,
+    api: Annotated[
+        str | None, Parameter(help="Follow it through this API (RUNFOLD_API_URL), not in the store.")
+    ] = None,
     places: Places = HERE,
 ) -> int:
     """Show a Run whenever it changes, from now on; also one that is not there yet."""
-    asyncio.run(_watch(places.settings(), run_id, until_ended=until_ended, every=every, json=json))
+    settings = places.settings({"api.url": api})
+    if settings.api.url:
+        _follow(settings, run_id, until_ended=until_ended, json=json)
+    else:
+        asyncio.run(_watch(settings, run_id, until_ended=until_ended, every=every, json=json))
     return DONE
 
 
@@ -170,10 +177,30 @@ async def _watch(settings: Settings, run_id: str, *, until_ended: bool, every: f
             await asyncio.sleep(every)
 
 
+def _follow(settings: Settings, run_id: str, *, until_ended: bool, json: bool) -> None:
+    from runfold.cli import following  # noqa: PLC0415 - its HTTP client costs every other verb 20 ms
+
+    for known in following.follow(settings, run_id):
+        run, timeline = known["run"], known["timeline"]
+        if json:
+            print_json(run)
+        else:
+            since = timeline[-1]["at"] if timeline else run["created_at"] * 1000
+            _show_line(since, run["status"], (run["usage"] or {}).get("total_tokens"), ", ".join(known["flags"]))
+        sys.stdout.flush()
+        if until_ended and RunStatus[run["status"].upper()].ended:
+            return
+
+
 def _show(state: RunState, *, json: bool) -> None:
     if json:
         print_json(project(state))
     else:
-        tokens = "" if state.usage is None else f"  {state.usage.total_tokens:,} tokens"
-        print_line(f"{shown_time(state.since)}  {RunStatus(state.status).wire}{tokens}  {flags_of(state)}".rstrip())
+        tokens = None if state.usage is None else state.usage.total_tokens
+        _show_line(state.since, RunStatus(state.status).wire, tokens, flags_of(state))
     sys.stdout.flush()
+
+
+def _show_line(since: int, status: str, tokens: int | None, flags: str) -> None:
+    shown = "" if tokens is None else f"  {tokens:,} tokens"
+    print_line(f"{shown_time(since)}  {status}{shown}  {flags}".rstrip())

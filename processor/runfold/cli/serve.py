@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Annotated
 
@@ -20,6 +21,7 @@ from runfold.config import OFF, Settings
 from runfold.health.watching import watched, watched_together
 from runfold.service import serve as service
 from runfold.service.supervisor import WorkerRefused, supervise
+from runfold.telemetry import get_logger
 
 
 def serve(
@@ -34,6 +36,10 @@ def serve(
     health: Annotated[
         str | None, Parameter(help="Where /healthz, /readyz and /metrics answer: HOST:PORT, or off (RUNFOLD_HEALTH).")
     ] = None,
+    no_api: Annotated[bool, Parameter(help="Answer nobody over HTTP.")] = False,
+    insecure: Annotated[
+        bool, Parameter(help="Let anybody read from beyond this machine while there are no keys.")
+    ] = False,
     places: Places = HERE,
 ) -> int:
     """Fold the log into the store, exactly once, until stopped.
@@ -41,11 +47,15 @@ def serve(
     Workers share the partitions, also with those on other machines that serve the same PostgreSQL store. SIGTERM and Ctrl-C
     finish what is in hand and leave; a second Ctrl-C leaves at once, which loses nothing either.
     """
-    settings, orders = places.settings(health=health), service.Orders(until_end=until_end, accept_loss=accept_loss)
+    settings = places.settings({"health": health})
+    orders = service.Orders(until_end=until_end, accept_loss=accept_loss)
     if until_end and settings.origins["health"] == "default":
         settings = structs.replace(settings, health=OFF)  # a job that ends by itself is nothing to probe
-    if workers > 1:
-        return _serve_together(settings, orders, workers)
+    with nullcontext() if no_api or until_end else api_beside(settings, insecure=insecure):
+        return _serve_together(settings, orders, workers) if workers > 1 else _serve_alone(settings, orders)
+
+
+def _serve_alone(settings: Settings, orders: service.Orders) -> int:
     try:
         asyncio.run(_serve(settings, orders))
     except service.DrainExceeded as error:
@@ -112,3 +122,13 @@ def _interrupt(stop: asyncio.Event) -> None:
     if stop.is_set():
         os._exit(INTERRUPTED)  # at once, and workers with it: what is not committed is read again
     stop.set()
+
+
+def api_beside(settings: Settings, *, insecure: bool) -> AbstractContextManager[None]:
+    """The API while a block lasts; nothing where it is not installed, which is told."""
+    try:
+        from runfold.api.beside import serve_api  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        get_logger().info("api_not_installed", missing=error.name, remedy="pip install 'runfold[api]'")
+        return nullcontext()
+    return serve_api(settings, insecure=insecure)

@@ -132,7 +132,7 @@ async def report(source: LogSource, store: Store, *, rules: Rules, now: int, stu
         growths=await store.growths(),
         runs={status.wire: counts[status.wire] for status in RunStatus},
         **{name: counts[name] for name in ("without_created", "missing", "flagged", "split")},
-        without_usage=sum(row.sums[1] for row in await store.usage()),
+        without_usage=sum(found.without_usage for found in known.values()),
         dead_letters=await store.count_letters(),
         discarded=sum(note.kind == DISCARD for note in notes),
         readable=len(await readable_letters(store, rules)),

@@ -43,7 +43,7 @@ class Service:
     async def start(self) -> None:
         with (self._folder / "serve.log").open("ab") as logs:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "runfold", "serve", "--data", str(self._folder), "--health", "off"),
+                *(sys.executable, "-m", "runfold", "serve", "--data", str(self._folder), "--health", "off", "--no-api"),
                 stdout=logs,
                 stderr=logs,
             )

@@ -57,13 +57,18 @@ def checked_bytes(event: Event, now: int, *, largest: int = MOST_BYTES) -> bytes
         raise InvalidEvent("event", f"takes {len(value):,} bytes; at most {largest:,} are allowed")
     read_back = codec.decode(value)
     if isinstance(read_back, codec.Malformed):
-        raise _told(read_back.detail)
-    if not EARLIEST <= event.occurred_at <= now + DAY:
-        raise InvalidEvent("occurred_at", _about_time(event.occurred_at))
+        raise unreadable(read_back.detail)
+    check_time(event, now)
     return value
 
 
-def _told(detail: str) -> InvalidEvent:
+def check_time(event: Event, now: int) -> None:
+    """Raise InvalidEvent for a time that is not credible."""
+    if not EARLIEST <= event.occurred_at <= now + DAY:
+        raise InvalidEvent("occurred_at", _about_time(event.occurred_at))
+
+
+def unreadable(detail: str) -> InvalidEvent:
     """Name the field that the codec's sentence is about."""
     if path := _PATH.search(detail):
         return InvalidEvent(path[1] or "event", detail[: path.start()].removesuffix(" - at "))

@@ -29,7 +29,7 @@ __all__ = ["InvalidEvent", "Publisher"]
 class _Sending(Struct, eq=False):
     """One call's messages and the answer it waits for."""
 
-    messages: list[Message]
+    messages: Sequence[Message]
     size: int
     answer: asyncio.Future[list[Place]]
 
@@ -117,16 +117,37 @@ class Publisher:
             return []
         async with self._turn:
             await self._room()
-            sending = self._prepare(events)
-            self._queue.append(sending)
-            self._events += len(sending.messages)
-            self._bytes += sending.size
-            self._work.set()
+            sending = self._queued(self._prepare(events))
         return await sending.answer
+
+    async def publish_messages(self, messages: Sequence[Message]) -> list[Place]:
+        """Publish records that are complete and checked already: as they are, in order, in one append.
+
+        They are not numbered. Raises LogError as :meth:`publish` does.
+        """
+        if not messages:
+            return []
+        async with self._turn:
+            await self._room()
+            sending = self._queued(messages)
+        return await sending.answer
+
+    def has_room(self) -> bool:
+        """Whether a call would be queued at once, rather than wait for the log."""
+        return self._events < self._most_events and self._bytes < self._most_bytes
+
+    def _queued(self, messages: Sequence[Message]) -> _Sending:
+        size = sum(len(message.value) for message in messages)
+        sending = _Sending(messages, size, asyncio.get_running_loop().create_future())
+        self._queue.append(sending)
+        self._events += len(messages)
+        self._bytes += size
+        self._work.set()
+        return sending
 
     async def _room(self) -> None:
         """Wait until there is room; not, however, for a log that has failed once more meanwhile."""
-        while self._is_open() and (self._events >= self._most_events or self._bytes >= self._most_bytes):
+        while self._is_open() and not self.has_room():
             before = self._attempts
             self._work.set()
             async with self._settled:
@@ -140,7 +161,7 @@ class Publisher:
     def _is_open(self) -> bool:
         return self._sender is not None and not self._closing
 
-    def _prepare(self, events: Sequence[Event]) -> _Sending:
+    def _prepare(self, events: Sequence[Event]) -> list[Message]:
         now = self._clock()
         try:
             messages = [self._message(event, now) for event in events]
@@ -148,8 +169,7 @@ class Publisher:
             self._numbering.take_back()
             raise
         self._numbering.keep()
-        size = sum(len(message.value) for message in messages)
-        return _Sending(messages, size, asyncio.get_running_loop().create_future())
+        return messages
 
     def _message(self, event: Event, now: int) -> Message:
         check_origin(event)

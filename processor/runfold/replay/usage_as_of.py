@@ -83,18 +83,32 @@ async def usage_as_of(
     Raises as :func:`runfold.replay.as_of.folded_to` does, and StoreRefused where the store is of another log.
     """
     await check_log(source, store, rules)
+    known = await _known_to(store, cut, period)
+    if known is not None and not from_log:
+        return known
+    async with folded_to(source, store, rules, cut=cut, workspace=workspace, progress=progress) as then:
+        rows = await then.usage(begin=period.begin, end=period.end)
+    return UsageAsOf(rows=rows, changes=None if known is None else known.changes, origin="log")
+
+
+async def usage_known_to_store(
+    source: LogSource, store: Store, rules: Rules, *, cut: Cut, period: Period = EVER
+) -> UsageAsOf | None:
+    """As :func:`usage_as_of`, but never from the log: None where the store has not come as far as the cut."""
+    await check_log(source, store, rules)
+    return await _known_to(store, cut, period)
+
+
+async def _known_to(store: Store, cut: Cut, period: Period) -> UsageAsOf | None:
     snapshot = await store.snapshot()
     try:
         positions = await snapshot.positions()
-        ahead = all(positions.get(partition, 0) >= end for partition, end in cut.items())
-        changes = await _changes_since(snapshot, cut, period) if ahead else None
-        if changes is not None and not from_log:
-            return UsageAsOf(rows=await _without(snapshot, changes, period), changes=changes, origin="store")
+        if any(positions.get(partition, 0) < end for partition, end in cut.items()):
+            return None
+        changes = await _changes_since(snapshot, cut, period)
+        return UsageAsOf(rows=await _without(snapshot, changes, period), changes=changes, origin="store")
     finally:
         await snapshot.close()
-    async with folded_to(source, store, rules, cut=cut, workspace=workspace, progress=progress) as then:
-        rows = await then.usage(begin=period.begin, end=period.end)
-    return UsageAsOf(rows=rows, changes=changes, origin="log")
 
 
 async def _changes_since(snapshot: StoreSnapshot, cut: Cut, period: Period) -> list[UsageChange]:

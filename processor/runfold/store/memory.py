@@ -21,6 +21,7 @@ from runfold.store.claims import ClaimedRow
 from runfold.store.identity import check_growth, check_owner
 from runfold.store.memory_snapshot import MemorySnapshot
 from runfold.store.port import (
+    ApiKey,
     ClaimHistory,
     Crew,
     DoorChange,
@@ -30,15 +31,19 @@ from runfold.store.port import (
     Note,
     PartitionStatus,
     RunFilter,
+    RunPage,
     Seat,
     StalePosition,
     StoredRun,
     StoreIdentity,
+    UsageQuery,
     UsageRow,
+    UsageSum,
     WorkerStatus,
 )
-from runfold.store.rows import check_covered, numbered
+from runfold.store.rows import booked_to, check_covered, numbered, without_usage
 from runfold.store.split import chosen
+from runfold.store.summing import summed
 from runfold_schemas import RunStatus
 
 Place = tuple[int, int]
@@ -54,6 +59,7 @@ class _Position(Struct, kw_only=True):
     last_hash: bytes | None = None
     committed_at: int | None = None
     history: ClaimHistory = ClaimHistory()
+    without_usage: int = 0
 
 
 class MemoryStore:
@@ -75,6 +81,7 @@ class MemoryStore:
         self._workers: dict[str, WorkerStatus] = {}
         self._lost: dict[Place, LostRange] = {}
         self._growths: list[Growth] = []
+        self._keys: dict[str, ApiKey] = {}
 
     def _now(self) -> int:
         return round(self._clock() * 1000)
@@ -224,6 +231,9 @@ class MemoryStore:
             at = self._positions[partition]
             at.next, at.last_offset, at.last_hash = move.next, move.last_offset, move.last_hash
             at.committed_at = self._now()
+        booked, more = booked_to(changes)
+        if more:
+            self._positions[booked].without_usage += more
         for partition, counts in changes.tally.items():
             self._tally[partition].update(counts)
         handles = {(run.partition, run.run_id): self._write_run(run) for run in changes.runs}
@@ -241,6 +251,7 @@ class MemoryStore:
         if partition not in self._positions:
             raise StalePosition(f"partition {partition} has no position in this store yet")
         self._positions[partition].epoch += 1
+        self._positions[partition].without_usage += without_usage(change.changes)
         for offset in letters:
             del self._letters[partition, offset]
         for place in [place for place, entry in self._journal.items() if (place[0], entry.run_id) == key]:
@@ -278,6 +289,18 @@ class MemoryStore:
     async def notes(self) -> list[Note]:
         return [note for _, note in sorted(self._notes.items(), key=itemgetter(0))]
 
+    async def add_key(self, key: ApiKey) -> None:
+        self._keys[key.key_id] = key
+
+    async def revoke_key(self, key_id: str) -> bool:
+        key = self._keys.get(key_id)
+        if key is not None and key.revoked_at is None:
+            self._keys[key_id] = replace(key, revoked_at=self._now())
+        return key is not None
+
+    async def keys(self) -> list[ApiKey]:
+        return sorted(self._keys.values(), key=lambda key: (key.created_at, key.key_id))
+
     async def partitions(self) -> list[PartitionStatus]:
         return [
             PartitionStatus(
@@ -290,18 +313,27 @@ class MemoryStore:
                 tally=dict(self._tally[partition]),
                 committed_at=at.committed_at,
                 history=at.history,
+                without_usage=at.without_usage,
             )
             for partition, at in sorted(self._positions.items())
         ]
 
-    async def find_run(self, run_id: str) -> list[StoredRun]:
-        rows = [_stored(row) for row in self._runs.values() if row.run_id == run_id]
+    async def find_run(self, run_id: str, *, project_id: str | None = None) -> list[StoredRun]:
+        rows = [_stored(row) for row in self._of_project(project_id) if row.run_id == run_id]
         return sorted(rows, key=lambda row: row.partition)
 
     async def list_runs(self, wanted: RunFilter) -> list[StoredRun]:
-        rows = [row for row in chosen(self._runs.values()).values() if _wants(wanted, row)]
-        rows.sort(key=lambda row: (row.created_at, row.run_id), reverse=True)
+        rows = [row for row in chosen(self._of_project(wanted.project_id)).values() if _wants(wanted, row)]
+        rows.sort(key=lambda row: (row.created_at, row.run_id), reverse=not wanted.ascending)
         return [_stored(row) for row in rows[: wanted.limit]]
+
+    async def browse_runs(self, wanted: RunFilter, *, seconds: float) -> RunPage:  # noqa: ARG002 - it looks at all at once
+        rows = await self.list_runs(wanted)
+        last = self._runs[rows[-1].partition, rows[-1].run_id] if len(rows) == wanted.limit else None
+        return RunPage(rows=rows, next=None if last is None else (last.created_at, last.run_id))
+
+    def _of_project(self, project_id: str | None) -> list[RunChange]:
+        return [row for row in self._runs.values() if project_id in (None, row.dimensions.project_id)]
 
     async def count_runs(self) -> dict[str, int]:
         rows = self._runs.values()
@@ -309,11 +341,13 @@ class MemoryStore:
         rows_of = Counter(row.run_id for row in rows)
         return {
             **{status.wire: by_status[status] for status in RunStatus},
-            "without_created": sum(bool(row.flags & Flag.INCOMPLETE) for row in rows),
-            "missing": sum(bool(row.flags & Flag.MISSING) for row in rows),
-            "flagged": sum(bool(row.flags) for row in rows),
+            **await self.count_flagged(),
             "split": sum(count > 1 for count in rows_of.values()),
         }
+
+    async def count_flagged(self) -> dict[str, int]:
+        masks = {"without_created": Flag.INCOMPLETE, "missing": Flag.MISSING, "flagged": ~0}
+        return {name: sum(bool(row.flags & mask) for row in self._runs.values()) for name, mask in masks.items()}
 
     async def usage(self, *, begin: int | None = None, end: int | None = None) -> list[UsageRow]:
         return [
@@ -321,6 +355,9 @@ class MemoryStore:
             for bucket, sums in sorted(self._usage.items())
             if any(sums) and (begin is None or begin <= bucket.minute) and (end is None or bucket.minute < end)
         ]
+
+    async def sum_usage(self, wanted: UsageQuery) -> list[UsageSum]:
+        return summed(await self.usage(begin=wanted.edges[0], end=wanted.edges[-1]), wanted)
 
     async def letters(
         self, *, run_id: str | None = None, place: Place | None = None, limit: int = 100, after: Place | None = None
@@ -354,6 +391,7 @@ def _stored(row: RunChange) -> StoredRun:
 def _wants(wanted: RunFilter, row: RunChange) -> bool:
     same = (
         (wanted.status, row.status),
+        (wanted.open, not RunStatus(row.status).ended),
         (wanted.thread_id, row.thread_id),
         (wanted.model, row.dimensions.model),
         (wanted.assistant_id, row.dimensions.assistant_id),
@@ -361,5 +399,7 @@ def _wants(wanted: RunFilter, row: RunChange) -> bool:
         (wanted.missing, bool(row.flags & Flag.MISSING)),
         (wanted.flagged, bool(row.flags)),
     )
-    before = wanted.after is None or (row.created_at, row.run_id) < wanted.after
-    return before and all(given is None or given == value for given, value in same)
+    place = (row.created_at, row.run_id)
+    low, high = (wanted.after, wanted.before) if wanted.ascending else (wanted.before, wanted.after)
+    between = (low is None or low < place) and (high is None or place < high)
+    return between and all(given is None or given == value for given, value in same)

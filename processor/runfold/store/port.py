@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from msgspec import Struct
 
@@ -82,7 +82,10 @@ class Lease(Struct, frozen=True, kw_only=True):
 
 
 class PartitionStatus(Struct, frozen=True, kw_only=True):
-    """What the store knows of one partition. ``tally`` counts records by outcome since the store began."""
+    """What the store knows of one partition. ``tally`` counts records by outcome since the store began.
+
+    ``without_usage`` is a share of the runs that ended without telling their usage: the sum over all partitions counts.
+    """
 
     partition: int
     position: int
@@ -92,6 +95,7 @@ class PartitionStatus(Struct, frozen=True, kw_only=True):
     first_offset: int
     tally: dict[str, int]
     committed_at: int | None = None
+    without_usage: int = 0
     history: ClaimHistory = ClaimHistory()
 
 
@@ -150,23 +154,62 @@ class StoredRun(Struct, frozen=True, kw_only=True):
 
 
 class RunFilter(Struct, frozen=True, kw_only=True):
-    """Which runs to list; None means any. Newest first, ``after`` continues behind (created_at, run_id)."""
+    """Which runs to list, and in which order; None means any.
+
+    Newest first by (created_at, run_id), or with ``ascending`` oldest first. ``after`` continues behind such a place in
+    that order, ``before`` stops in front of one. ``project_id`` confines: rows of other projects do not exist for it, so
+    that of a split run the part that is the project's own speaks.
+    """
 
     status: int | None = None
+    open: bool | None = None
     thread_id: str | None = None
     model: str | None = None
     assistant_id: str | None = None
+    project_id: str | None = None
     incomplete: bool | None = None
     missing: bool | None = None
     flagged: bool | None = None
     after: tuple[int, str] | None = None
+    before: tuple[int, str] | None = None
+    ascending: bool = False
     limit: int = 20
+
+
+class RunPage(Struct, frozen=True, kw_only=True):
+    """A part of a list. ``next`` is the place to go on behind, None where the list has ended."""
+
+    rows: list[StoredRun]
+    next: tuple[int, str] | None
 
 
 class UsageRow(Struct, frozen=True, kw_only=True):
     """One bucket with its sums, in the order of :data:`runfold.fold.usage.SUMS`."""
 
     bucket: BucketKey
+    sums: tuple[int, ...]
+
+
+USAGE_GROUPS = (*Dimensions._fields, "status")
+"""What usage can be summed by."""
+
+
+class UsageQuery(Struct, frozen=True, kw_only=True):
+    """What of usage to sum up. ``edges`` are Unix minutes, rising: part n is of the minutes from edge n to before edge n + 1.
+
+    ``by`` names some of :data:`USAGE_GROUPS`; ``only`` the values of dimensions that count ("" is unknown).
+    """
+
+    edges: tuple[int, ...]
+    by: tuple[str, ...] = ()
+    only: dict[str, tuple[str, ...]] = {}
+
+
+class UsageSum(NamedTuple):
+    """Sums of one group in one part. ``group`` has the values of ``by``, in its order: text, or a status' number."""
+
+    part: int
+    group: tuple[Any, ...]
     sums: tuple[int, ...]
 
 
@@ -178,6 +221,21 @@ class Note(Struct, frozen=True, kw_only=True):
     kind: str
     reason: str
     noted_at: int
+
+
+class ApiKey(Struct, frozen=True, kw_only=True):
+    """Who may ask over HTTP: a secret's SHA-256, never the secret. ``scopes`` are of :data:`runfold.api.auth.SCOPES`.
+
+    ``project_id`` confines the key to one project; ``revoked_at`` (Unix milliseconds) ends it.
+    """
+
+    key_id: str
+    hash: bytes
+    name: str
+    scopes: tuple[str, ...]
+    project_id: str | None
+    created_at: int
+    revoked_at: int | None = None
 
 
 class StoreIdentity(Struct, frozen=True, kw_only=True):
@@ -294,13 +352,28 @@ class Store(Protocol):
 
     async def notes(self) -> list[Note]: ...
 
+    async def add_key(self, key: ApiKey) -> None:
+        """Keep a new API key. Keys are not in the digest: they are no matter of the log."""
+
+    async def revoke_key(self, key_id: str) -> bool:
+        """End a key; False where there is none of that id. One that had ended stays as it was."""
+
+    async def keys(self) -> list[ApiKey]:
+        """All API keys, those that have ended too, in the order in which they were made."""
+
     async def partitions(self) -> list[PartitionStatus]: ...
 
-    async def find_run(self, run_id: str) -> list[StoredRun]:
-        """The run's rows, by partition: more than one where producers split it."""
+    async def find_run(self, run_id: str, *, project_id: str | None = None) -> list[StoredRun]:
+        """The run's rows, by partition: more than one where producers split it. Only those of the project, if given."""
 
     async def list_runs(self, wanted: RunFilter) -> list[StoredRun]:
-        """Newest first by (created_at, run_id); a split run once, by the row that :mod:`runfold.store.split` chooses."""
+        """In the filter's order; a split run once, by the row that :mod:`runfold.store.split` chooses."""
+
+    async def browse_runs(self, wanted: RunFilter, *, seconds: float) -> RunPage:
+        """As :meth:`list_runs`, but looking for about ``seconds`` at most: a page may come short, or empty, and go on.
+
+        For what no index finds: runs of a model, an assistant or a project may lie as far back as they like.
+        """
 
     async def count_runs(self) -> dict[str, int]:
         """Rows by status (wire names), and ``without_created``, ``missing``, ``flagged``, ``split`` (see Flag).
@@ -308,8 +381,14 @@ class Store(Protocol):
         ``incomplete`` is the status of that name, not the runs whose ``created`` has not come.
         """
 
+    async def count_flagged(self) -> dict[str, int]:
+        """``without_created``, ``missing`` and ``flagged`` of :meth:`count_runs`: what can be told at any time, at no cost."""
+
     async def usage(self, *, begin: int | None = None, end: int | None = None) -> list[UsageRow]:
         """Usage by minute bucket, ordered by bucket, for Unix minutes begin <= minute < end; buckets of zeros left out."""
+
+    async def sum_usage(self, wanted: UsageQuery) -> list[UsageSum]:
+        """Usage summed by the store itself, ordered by part and group; sums of zeros left out."""
 
     async def letters(
         self,

@@ -13,14 +13,17 @@ from functools import partial
 
 from runfold.fold.changes import Changes, Letter
 from runfold.store import (
+    postgres_api_keys,
     postgres_events,
     postgres_incidents,
     postgres_leases,
     postgres_reads,
+    postgres_usage,
     postgres_workers,
     postgres_writes,
 )
 from runfold.store.port import (
+    ApiKey,
     Crew,
     DoorChange,
     Growth,
@@ -29,9 +32,12 @@ from runfold.store.port import (
     Note,
     PartitionStatus,
     RunFilter,
+    RunPage,
     StoredRun,
     StoreIdentity,
+    UsageQuery,
     UsageRow,
+    UsageSum,
     WorkerStatus,
 )
 from runfold.store.postgres_connection import READER, WRITER, Lane, Session
@@ -203,20 +209,38 @@ class PostgresStore:
     async def notes(self) -> list[Note]:
         return await self._read().read(postgres_leases.read_notes)
 
+    async def add_key(self, key: ApiKey) -> None:
+        await self._write().run(lambda session: postgres_api_keys.add(session, key))
+
+    async def revoke_key(self, key_id: str) -> bool:
+        return await self._write().run(lambda session: postgres_api_keys.revoke(session, key_id))
+
+    async def keys(self) -> list[ApiKey]:
+        return await self._read().read(postgres_api_keys.read)
+
     async def partitions(self) -> list[PartitionStatus]:
         return await self._read().read(postgres_leases.read_partitions)
 
-    async def find_run(self, run_id: str) -> list[StoredRun]:
-        return await self._read().read(lambda session: postgres_reads.find_run(session, run_id))
+    async def find_run(self, run_id: str, *, project_id: str | None = None) -> list[StoredRun]:
+        return await self._read().read(lambda session: postgres_reads.find_run(session, run_id, project_id=project_id))
 
     async def list_runs(self, wanted: RunFilter) -> list[StoredRun]:
         return await self._read().read(lambda session: postgres_reads.list_runs(session, wanted))
 
+    async def browse_runs(self, wanted: RunFilter, *, seconds: float) -> RunPage:
+        return await self._read().read(lambda session: postgres_reads.browse_runs(session, wanted, seconds=seconds))
+
     async def count_runs(self) -> dict[str, int]:
         return await self._read().read(postgres_reads.count_runs)
 
+    async def count_flagged(self) -> dict[str, int]:
+        return await self._read().read(postgres_reads.count_flagged)
+
     async def usage(self, *, begin: int | None = None, end: int | None = None) -> list[UsageRow]:
         return await self._read().read(lambda session: postgres_reads.usage(session, begin=begin, end=end))
+
+    async def sum_usage(self, wanted: UsageQuery) -> list[UsageSum]:
+        return await self._read().read(lambda session: postgres_usage.sum_usage(session, wanted))
 
     async def letters(
         self,

@@ -215,7 +215,8 @@ async def _identity(session: Session) -> tuple[StoreIdentity, Bound | None]:
 async def read_partitions(session: Session) -> list[PartitionStatus]:
     async with session.glancing():
         rows = await session.connection.fetch(
-            f"""select partition, next, epoch, owner, lease_until, first_offset, committed_at, outcome, count, {HISTORY}
+            f"""select partition, next, epoch, owner, lease_until, first_offset, committed_at, without_usage, outcome, count,
+                {HISTORY}
                 from position left join tally using (partition) order by partition, outcome"""
         )
     tallies: dict[int, dict[str, int]] = defaultdict(dict)
@@ -234,6 +235,7 @@ async def read_partitions(session: Session) -> list[PartitionStatus]:
             tally=tallies[partition],
             committed_at=row["committed_at"],
             history=history_of(row),
+            without_usage=row["without_usage"],
         )
         for partition, row in told.items()
     ]

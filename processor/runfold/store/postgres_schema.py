@@ -101,7 +101,16 @@ _STANDING = (
     # from, and what a rebuild was told to fold (null: served from the beginning).
     f"""alter table meta add column switched bigint not null default 0, add column former {_TEXT}, add column scope {_TEXT}""",
 )
-MIGRATIONS: list[tuple[str, ...]] = [_FIRST, _WORKERS, _STANDING]
+_READING = (
+    # What status and every answer of the API tell of runs without usage, without a sum over all buckets.
+    "alter table position add column without_usage bigint not null default 0",
+    """update position set without_usage = (select coalesce(sum(without_usage), 0) from usage)
+        where partition = (select min(partition) from position)""",
+    # Few rows, read as a whole.
+    f"""create table api_key (key_id {_TEXT} primary key, hash bytea not null, name {_TEXT} not null,
+        scopes {_TEXT} not null, project_id {_TEXT}, created_at bigint not null, revoked_at bigint)""",
+)
+MIGRATIONS: list[tuple[str, ...]] = [_FIRST, _WORKERS, _STANDING, _READING]
 LATE_INDEXES: Final = ("run_by_thread", "run_open", "run_ended", "run_flagged", "letter_by_run", "journal_by_run")
 """Indexes that no fold asks: a rebuild makes them when all its rows are there."""
 

@@ -22,14 +22,15 @@ from runfold.store.postgres_events import columns_of, write_journal, write_lette
 from runfold.store.postgres_leases import check_switched
 from runfold.store.postgres_rows import RUN_COPY_COLUMNS, copied_runs, key_of, stored_text
 from runfold.store.postgres_stamp import Stamp
-from runfold.store.rows import check_covered
+from runfold.store.rows import booked_to, check_covered, without_usage
 
 T = TypeVar("T")
 Handles = dict[tuple[int, str], int]
 
 _TRIES: Final = 5
-_MOVE: Final = f"""update position set next = $1, last_offset = $2, last_hash = $3, committed_at = {NOW}
-    where partition = $4 and next = $5 and epoch = $6 returning partition"""
+_MOVE: Final = f"""update position set next = $1, last_offset = $2, last_hash = $3, committed_at = {NOW},
+    without_usage = without_usage + $4 where partition = $5 and next = $6 and epoch = $7 returning partition"""
+_RAISE: Final = "update position set epoch = epoch + 1, without_usage = without_usage + $2 where partition = $1"
 _COLUMNS: Final = {
     "run_key": "bigint",
     "partition": "integer",
@@ -123,7 +124,7 @@ async def _write_through_door(session: Session, change: DoorChange, stamp: Stamp
     changes, of_run = change.changes, (key_of(change.run_id), change.partition, stored_text(change.run_id))
     execute = session.connection.execute
     async with session.writing():
-        if await execute("update position set epoch = epoch + 1 where partition = $1", change.partition) != "UPDATE 1":
+        if await execute(_RAISE, change.partition, without_usage(changes)) != "UPDATE 1":
             raise StalePosition(f"partition {change.partition} has no position in this store yet")
         await check_switched(session, stamp.switched)
         await _check_unchanged(session, change, of_run)
@@ -187,17 +188,19 @@ def _prepared(
 
 def _moves(changes: Changes, leases: Mapping[int, Lease]) -> list[Row]:
     rows = list[Row]()
+    booked, without = booked_to(changes)
     for partition, move in sorted(changes.positions.items()):
         lease = leases.get(partition)
         if lease is None:
             raise StalePosition(f"partition {partition} is not held: nothing was written")
-        rows.append((move.next, move.last_offset, move.last_hash, partition, move.expected, lease.epoch))
+        more = without if partition == booked else 0
+        rows.append((move.next, move.last_offset, move.last_hash, more, partition, move.expected, lease.epoch))
     return rows
 
 
 async def _move(session: Session, moves: list[Row]) -> None:
     moved = {partition for (partition,) in await session.connection.fetchmany(_MOVE, moves)} if moves else set()
-    for _, _, _, partition, expected, epoch in moves:
+    for *_, partition, expected, epoch in moves:
         if partition not in moved:
             raise StalePosition(
                 f"partition {partition} is no longer at {expected} in epoch {epoch}: nothing was written"

@@ -9,9 +9,11 @@ from msgspec import msgpack
 
 from runfold.fold.changes import Changes, JournalEntry, Letter
 from runfold.fold.record import Headers
+from runfold.fold.usage import SUMS
 from runfold.store.port import Lease
 
 _LEASE = ("partition", "position", "epoch", "first_offset", "last_offset", "last_hash")
+_WITHOUT_USAGE = SUMS.index("without_usage")
 _encode = msgpack.Encoder().encode
 _decode = msgpack.Decoder(tuple[tuple[str, bytes | None], ...]).decode
 
@@ -37,6 +39,19 @@ def numbered(journal: Sequence[JournalEntry]) -> Iterator[tuple[tuple[int, int, 
         place = (entry.partition, entry.offset)
         part = parts[place] = parts.get(place, -1) + 1
         yield (*place, part), entry
+
+
+def booked_to(changes: Changes) -> tuple[int, int]:
+    """The partition to whose row a batch books how many more runs there are without usage; (-1, 0) for a batch of none.
+
+    Usage belongs to no partition; any that the batch holds anyway will do, for only the sum is read.
+    """
+    return min(changes.positions, default=-1), without_usage(changes)
+
+
+def without_usage(changes: Changes) -> int:
+    """How many more runs without usage there are after these changes."""
+    return sum(sums[_WITHOUT_USAGE] for sums in changes.usage.values())
 
 
 def check_covered(changes: Changes) -> None:

@@ -18,7 +18,7 @@ LIVE: Final = "live"
 FORMER: Final = "former"
 SHADOW: Final = "shadow"
 LEFT: Final = "left"
-CARRIED: Final = ("lost_range", "growth", "worker")
+CARRIED: Final = ("lost_range", "growth", "worker", "api_key")
 """Tables that go over to the successor whole: what people decided, and who works on the store. Notes go over before, for
 the fold heeds them."""
 

@@ -1,8 +1,8 @@
 """The store in one SQLite file: the embedded default.
 
-Three lanes, each a connection with its own thread: one writes, one reads for people, one loads runs for the fold, so that
-neither a long list nor a commit under way keeps the fold waiting. What may change here is which lane does what; what is
-written stands in sqlite_writes, what is asked in sqlite_reads.
+Lanes, each a connection with its own thread: one writes, one loads runs for the fold, a few read for people, one of them
+what is found by a key, so that neither a long list nor a commit under way keeps anybody waiting. What may change here is which
+lane does what; what is written stands in sqlite_writes, what is asked in sqlite_reads.
 """
 
 from __future__ import annotations
@@ -15,8 +15,18 @@ from functools import partial
 from pathlib import Path
 
 from runfold.fold.changes import Changes, Letter
-from runfold.store import sqlite_incidents, sqlite_leases, sqlite_reads, sqlite_workers, sqlite_writes
+from runfold.store import (
+    sqlite_api_keys,
+    sqlite_incidents,
+    sqlite_leases,
+    sqlite_lists,
+    sqlite_reads,
+    sqlite_usage,
+    sqlite_workers,
+    sqlite_writes,
+)
 from runfold.store.port import (
+    ApiKey,
     Crew,
     DoorChange,
     Growth,
@@ -25,9 +35,12 @@ from runfold.store.port import (
     Note,
     PartitionStatus,
     RunFilter,
+    RunPage,
     StoredRun,
     StoreIdentity,
+    UsageQuery,
     UsageRow,
+    UsageSum,
     WorkerStatus,
 )
 from runfold.store.serve_lock import in_turn, serve_lock
@@ -36,6 +49,7 @@ from runfold.store.sqlite_events import read_letters
 from runfold.store.sqlite_keys import YOUNG
 from runfold.store.sqlite_lane import Lane, Reopened
 from runfold.store.sqlite_links import place_of
+from runfold.store.sqlite_pool import Readers
 from runfold.store.sqlite_schema import MIGRATIONS, check_readable, migrate
 from runfold.store.sqlite_snapshot import SqliteSnapshot
 from runfold.store.sqlite_stamp import Stamp
@@ -44,15 +58,17 @@ from runfold.store.sqlite_stamp import Stamp
 class SqliteStore:
     """See :class:`runfold.store.port.Store`. ``path`` is where the links to the live file begin, which it is at first.
 
-    ``arrived`` may be :data:`runfold.store.sqlite_links.ITSELF`. ``turn`` is the lock file of several who fold into one store:
-    SQLite's own way to wait is to ask now and then, which lets one wait for ever. ``connection`` and ``young`` are for
-    tests: faults, and small key tables.
+    ``glance`` is the lane of questions by a key (:class:`LoopLane` for servers). ``arrived`` may be
+    :data:`runfold.store.sqlite_links.ITSELF`. ``turn`` is the lock file of several who fold into one store: SQLite's own way
+    to wait is to ask now and then, which lets one wait for ever. ``connection`` and ``young`` are for tests: faults, and
+    small key tables.
     """
 
     def __init__(
         self,
         path: Path | str,
         *,
+        glance: type[Lane] = Lane,
         arrived: int = 0,
         turn: Path | None = None,
         connection: type[sqlite3.Connection] = sqlite3.Connection,
@@ -64,7 +80,9 @@ class SqliteStore:
         self._factory = connection
         self._stamp = Stamp(young=young)
         self._bind: Callable[[sqlite3.Connection], int] | None = None
+        self._glance = glance
         self._lanes: dict[str, Lane] = {}
+        self._readers: Readers | None = None
         self._alone = False
 
     @contextmanager
@@ -84,15 +102,18 @@ class SqliteStore:
             if write and self._alone:
                 # Whoever holds the lock is the only owner alive: what a killed one held need not be waited for.
                 await self._lane("write").run(sqlite_workers.bury_all)
-            await self._add_lane("read")
-            await self._lane("read").run(check_readable, self.path)
+            await self._add_lane("glance", kind=self._glance)
+            await self._lane("glance").run(check_readable, self.path)
             await self._add_lane("load")
+            self._readers = Readers(lambda: Lane(self._place, mode=READ, factory=self._factory))
         except BaseException:
             await self.close()
             raise
 
-    async def _add_lane(self, name: str, *, mode: str = READ, reopened: Reopened = check_readable) -> None:
-        lane = self._lanes[name] = Lane(self._place, mode=mode, factory=self._factory, reopened=reopened)
+    async def _add_lane(
+        self, name: str, *, kind: type[Lane] = Lane, mode: str = READ, reopened: Reopened = check_readable
+    ) -> None:
+        lane = self._lanes[name] = kind(self._place, mode=mode, factory=self._factory, reopened=reopened)
         await lane.open()
 
     def _rebind(self, db: sqlite3.Connection, path: Path) -> None:
@@ -104,6 +125,9 @@ class SqliteStore:
 
     async def close(self) -> None:
         # The writer last: the last connection to go checkpoints the write-ahead log, which readers may not.
+        if self._readers is not None:
+            readers, self._readers = self._readers, None
+            await readers.close()
         while self._lanes:
             _, lane = self._lanes.popitem()
             await lane.close()
@@ -114,13 +138,18 @@ class SqliteStore:
             raise RuntimeError(f"the store is not open to {name}")
         return lane
 
+    def _read(self) -> Readers:
+        if self._readers is None:
+            raise RuntimeError("the store is not open to read")
+        return self._readers
+
     def _bound(self) -> Stamp:
         if self._stamp.fold is None:
             raise RuntimeError("bind the store to its log and fold before writing")
         return self._stamp
 
     async def identity(self) -> StoreIdentity:
-        return await self._lane("read").read(sqlite_leases.read_identity)
+        return await self._read().read(sqlite_leases.read_identity)
 
     async def bind(
         self,
@@ -153,10 +182,10 @@ class SqliteStore:
         await self._lane("write").run(sqlite_leases.release, owner, leases)
 
     async def crew(self) -> Crew:
-        return await self._lane("read").read(sqlite_workers.read_crew)
+        return await self._read().read(sqlite_workers.read_crew)
 
     async def workers(self) -> list[WorkerStatus]:
-        return await self._lane("read").read(sqlite_workers.read_workers)
+        return await self._read().read(sqlite_workers.read_workers)
 
     async def leave(self, owner: str) -> None:
         await self._lane("write").run(sqlite_workers.leave, owner)
@@ -171,7 +200,7 @@ class SqliteStore:
         await self._lane("write").run(sqlite_incidents.accept_growth, growth)
 
     async def growths(self) -> list[Growth]:
-        return await self._lane("read").read(sqlite_incidents.read_growths)
+        return await self._read().read(sqlite_incidents.read_growths)
 
     async def note_loss(self, lost: LostRange) -> None:
         await self._lane("write").run(sqlite_incidents.note_loss, lost)
@@ -180,7 +209,7 @@ class SqliteStore:
         await self._lane("write").run(sqlite_incidents.accept_loss, lost)
 
     async def lost_ranges(self) -> list[LostRange]:
-        return await self._lane("read").read(sqlite_incidents.read_lost_ranges)
+        return await self._read().read(sqlite_incidents.read_lost_ranges)
 
     async def load(self, partition: int, run_ids: Sequence[str]) -> dict[str, StoredRun]:
         return await self._lane("load").read(sqlite_reads.load, partition, run_ids)
@@ -204,22 +233,41 @@ class SqliteStore:
         await self._lane("write").run(sqlite_writes.remove_note, note)
 
     async def notes(self) -> list[Note]:
-        return await self._lane("read").read(sqlite_leases.read_notes)
+        return await self._read().read(sqlite_leases.read_notes)
+
+    async def add_key(self, key: ApiKey) -> None:
+        await self._lane("write").run(sqlite_api_keys.add, key)
+
+    async def revoke_key(self, key_id: str) -> bool:
+        return await self._lane("write").run(sqlite_api_keys.revoke, key_id)
+
+    async def keys(self) -> list[ApiKey]:
+        return await self._lane("glance").read(sqlite_api_keys.read)
 
     async def partitions(self) -> list[PartitionStatus]:
-        return await self._lane("read").read(sqlite_leases.read_partitions)
+        return await self._lane("glance").read(sqlite_leases.read_partitions)
 
-    async def find_run(self, run_id: str) -> list[StoredRun]:
-        return await self._lane("read").read(sqlite_reads.find_run, run_id)
+    async def find_run(self, run_id: str, *, project_id: str | None = None) -> list[StoredRun]:
+        return await self._lane("glance").read(sqlite_reads.find_run, run_id, project_id=project_id)
 
     async def list_runs(self, wanted: RunFilter) -> list[StoredRun]:
-        return await self._lane("read").read(sqlite_reads.list_runs, wanted)
+        reader = self._read() if wanted.thread_id is None else self._lane("glance")
+        return await reader.read(sqlite_lists.list_runs, wanted)
+
+    async def browse_runs(self, wanted: RunFilter, *, seconds: float) -> RunPage:
+        return await self._read().read(sqlite_lists.browse_runs, wanted, seconds=seconds)
 
     async def count_runs(self) -> dict[str, int]:
-        return await self._lane("read").read(sqlite_reads.count_runs)
+        return await self._read().read(sqlite_reads.count_runs)
+
+    async def count_flagged(self) -> dict[str, int]:
+        return await self._read().read(sqlite_reads.count_flagged)
 
     async def usage(self, *, begin: int | None = None, end: int | None = None) -> list[UsageRow]:
-        return await self._lane("read").read(sqlite_reads.usage, begin=begin, end=end)
+        return await self._read().read(sqlite_reads.usage, begin=begin, end=end)
+
+    async def sum_usage(self, wanted: UsageQuery) -> list[UsageSum]:
+        return await self._read().read(sqlite_usage.sum_usage, wanted)
 
     async def letters(
         self,
@@ -229,10 +277,10 @@ class SqliteStore:
         limit: int = 100,
         after: tuple[int, int] | None = None,
     ) -> list[Letter]:
-        return await self._lane("read").read(read_letters, run_id=run_id, place=place, limit=limit, after=after)
+        return await self._read().read(read_letters, run_id=run_id, place=place, limit=limit, after=after)
 
     async def count_letters(self) -> dict[str, int]:
-        return await self._lane("read").read(sqlite_reads.count_letters)
+        return await self._read().read(sqlite_reads.count_letters)
 
     async def snapshot(self) -> SqliteSnapshot:
         return await asyncio.to_thread(SqliteSnapshot, self._place)

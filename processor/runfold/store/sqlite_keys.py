@@ -86,37 +86,70 @@ RUN_KEYS: Final = KeyTable("run_key", width=2)
 THREAD_KEYS: Final = KeyTable("thread_key", width=3)
 
 
-def rows_of(db: sqlite3.Connection, run_ids: Sequence[str]) -> Iterator[tuple[int, int, str, int, bytes]]:
-    """(n, partition, run_id, flags, body) of the rows with these run ids, whichever partition they are in.
+Row = tuple[int, int, str, int, bytes]
+"""n, partition, run_id, flags, body."""
+
+
+def rows_of(db: sqlite3.Connection, run_ids: Sequence[str], *, project_id: str | None = None) -> Iterator[Row]:
+    """The rows with these run ids, whichever partition they are in; only those of the project, if given.
 
     About 1 µs for an id that has no row. A hash is shared by chance once in 100 trillion: ids are compared here.
     """
     wanted = {key_hash(run_id): run_id for run_id in run_ids}
     if len(wanted) < len(set(run_ids)):  # two of them share a hash
         for run_id in set(run_ids):
-            yield from rows_of(db, [run_id])
+            yield from rows_of(db, [run_id], project_id=project_id)
         return
     hashes = sorted(wanted)  # neighbours in the table are asked for one after the other
     for start in range(0, len(hashes), _SIZES[-1]):
-        for row in _rows_with(db, hashes[start : start + _SIZES[-1]]):
+        for row in _rows_with(db, hashes[start : start + _SIZES[-1]], project_id):
             if wanted.get(key_hash(row[2])) == row[2]:
                 yield row
 
 
-def _rows_with(db: sqlite3.Connection, hashes: list[int]) -> list[tuple[int, int, str, int, bytes]]:
+def with_twins(db: sqlite3.Connection, run_ids: Sequence[str]) -> list[str]:
+    """Those run ids whose key leads to more than one row, as the keys alone tell: by chance, or in several partitions."""
+    hashes = [key_hash(run_id) for run_id in run_ids]
+    seen, twice = set[int](), set[int]()
+    for start in range(0, len(hashes), _SIZES[-1]):
+        part = hashes[start : start + _SIZES[-1]]
+        size = next(size for size in _SIZES if size >= len(part))
+        for (hashed,) in db.execute(_KEYS[size], [*part, *[-1] * (size - len(part))]):
+            (twice if hashed in seen else seen).add(hashed)
+    return [run_id for run_id, hashed in zip(run_ids, hashes, strict=True) if hashed in twice] if twice else []
+
+
+def _rows_with(db: sqlite3.Connection, hashes: list[int], project_id: str | None) -> list[Row]:
     size = next(size for size in _SIZES if size >= len(hashes))
     # One prepared statement for each size: the rest is filled up with a hash that no key has.
-    return db.execute(_STATEMENTS[size], hashes + [-1] * (size - len(hashes))).fetchall()
+    values: list[int | str] = [*hashes, *[-1] * (size - len(hashes))]
+    if project_id is None:
+        return db.execute(_STATEMENTS[size], values).fetchall()
+    return db.execute(_OF_PROJECT[size], [*values, project_id]).fetchall()
 
 
-def _statement(size: int) -> str:
+def _statement(size: int, *, confined: str = "") -> str:
     marks = ", ".join(f"?{number}" for number in range(1, size + 1))
     return " union all ".join(
         # cross join: SQLite is not to choose another order.
         f"""select run.n, run.partition, run.run_id, run.flags, run.body from run_key_{level} as key
-            cross join run on run.n = key.n where key.hash in ({marks})"""
+            cross join run on run.n = key.n where key.hash in ({marks}){confined}"""
         for level in _LEVELS
     )
 
 
 _STATEMENTS: Final = {size: _statement(size) for size in _SIZES}
+_KEYS: Final = {
+    size: " union all ".join(
+        f"select hash from run_key_{level} where hash in ({', '.join(f'?{n}' for n in range(1, size + 1))})"
+        for level in _LEVELS
+    )
+    for size in _SIZES
+}
+_OF_PROJECT: Final = {
+    size: _statement(
+        size,
+        confined=f" and exists (select 1 from dimension as d where d.n = run.dimension and d.project_id = ?{size + 1})",
+    )
+    for size in _SIZES
+}

@@ -108,3 +108,13 @@ class Lane:
 
     async def _on_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+class LoopLane(Lane):
+    """A lane whose thread is the event loop's own: for questions that are answered sooner than a thread is asked.
+
+    What it is asked must be bounded by a key or a page: while it reads, nothing else of this process goes on.
+    """
+
+    async def _on_thread(self, work: Callable[[], T]) -> T:
+        return work()

@@ -117,7 +117,7 @@ def read_partitions(db: sqlite3.Connection) -> list[PartitionStatus]:
     for partition, outcome, count in db.execute("select partition, outcome, count from tally"):
         tallies[partition][outcome] = count
     rows = db.execute(
-        f"""select partition, next, epoch, owner, lease_until, first_offset, committed_at, {HISTORY}
+        f"""select partition, next, epoch, owner, lease_until, first_offset, committed_at, without_usage, {HISTORY}
             from position order by partition"""
     )
     return [
@@ -130,9 +130,10 @@ def read_partitions(db: sqlite3.Connection) -> list[PartitionStatus]:
             first_offset=first_offset,
             tally=tallies[partition],
             committed_at=committed_at,
+            without_usage=without_usage,
             history=history_of(history),
         )
-        for partition, position, epoch, owner, lease_until, first_offset, committed_at, *history in rows
+        for partition, position, epoch, owner, lease_until, first_offset, committed_at, without_usage, *history in rows
     ]
 
 

@@ -1,41 +1,20 @@
-"""Queries of the SQLite store. None but the counts grows with the number of runs: every list walks an index, newest first."""
+"""Queries of the SQLite store but the lists (sqlite_lists). None but the counts grows with the number of runs."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from runfold.fold.outcome import Flag
 from runfold.fold.usage import SUMS, BucketKey, Dimensions
-from runfold.store.port import RunFilter, StoredRun, UsageRow
-from runfold.store.split import chosen
-from runfold.store.sqlite_keys import key_hash, rows_of
+from runfold.store.port import StoredRun, UsageRow
+from runfold.store.sqlite_keys import rows_of
+from runfold.store.sqlite_lists import ListedRow
 from runfold.store.sqlite_usage import added_up
 from runfold_schemas import RunStatus
 
 DIMENSIONS: Final = "model, assistant_id, project_id, user_id, api_key_id"
-_ORDER: Final = "order by created_at desc, run_id desc, partition desc limit ?"
-
-
-class _Row(NamedTuple):
-    n: int
-    partition: int
-    run_id: str
-    flags: int
-    body: bytes
-    created_at: int = 0
-
-    def stored(self) -> StoredRun:
-        return StoredRun(partition=self.partition, run_id=self.run_id, handle=self.n, body=self.body)
-
-
-class _Walk(NamedTuple):
-    """One index to walk: what stands after ``from``, its values, and the column that the walk is ordered by."""
-
-    source: str
-    values: tuple[object, ...] = ()
-    ordered_by: str = "run.created_at"
 
 
 def load(db: sqlite3.Connection, partition: int, run_ids: Sequence[str]) -> dict[str, StoredRun]:
@@ -46,96 +25,25 @@ def load(db: sqlite3.Connection, partition: int, run_ids: Sequence[str]) -> dict
     }
 
 
-def find_run(db: sqlite3.Connection, run_id: str) -> list[StoredRun]:
-    rows = [_Row(*row).stored() for row in rows_of(db, [run_id])]
+def find_run(db: sqlite3.Connection, run_id: str, *, project_id: str | None = None) -> list[StoredRun]:
+    rows = [ListedRow(*row).stored() for row in rows_of(db, [run_id], project_id=project_id)]
     return sorted(rows, key=lambda row: row.partition)
-
-
-def list_runs(db: sqlite3.Connection, wanted: RunFilter) -> list[StoredRun]:
-    """As the port says; a page that loses rows to their twins in other partitions is filled up."""
-    if not _dimensions_exist(db, wanted):
-        return []
-    found: list[_Row] = []
-    after = None if wanted.after is None else (*wanted.after, -1)
-    while (missing := wanted.limit - len(found)) > 0:
-        page = _page(db, wanted, after=after, limit=missing)
-        speaking = chosen(_Row(*row) for row in rows_of(db, [row.run_id for row in page]))
-        found += [row for row in page if speaking[row.run_id].n == row.n]
-        if len(page) < missing:
-            break
-        after = (page[-1].created_at, page[-1].run_id, page[-1].partition)
-    return [row.stored() for row in found]
-
-
-def _dimensions_exist(db: sqlite3.Connection, wanted: RunFilter) -> bool:
-    """Whether any run can match: a name that was never seen must not cost a walk over all runs."""
-    if wanted.model is None and wanted.assistant_id is None:
-        return True
-    (exist,) = db.execute(
-        "select exists (select 1 from dimension where model = ifnull(?, model) and assistant_id = ifnull(?, assistant_id))",
-        (wanted.model, wanted.assistant_id),
-    ).fetchone()
-    return bool(exist)
-
-
-def _page(db: sqlite3.Connection, wanted: RunFilter, *, after: tuple[int, str, int] | None, limit: int) -> list[_Row]:
-    conditions, values = _conditions(wanted)
-    parts, bound = [], list[object]()
-    for source, of_source, created_at in _walks(wanted):
-        where = [*conditions, "true" if after is None else f"({created_at}, run_id, partition) < (?, ?, ?)"]
-        parts.append(
-            f"""select * from (select run.n, partition, run_id, flags, body, {created_at} as created_at
-                from {source} and {" and ".join(where)} {_ORDER})"""
-        )
-        bound += [*of_source, *values, *(after or ()), limit]
-    rows = db.execute(f"{' union all '.join(parts)} {_ORDER}", [*bound, limit])
-    return list(map(_Row._make, rows))
-
-
-def _walks(wanted: RunFilter) -> list[_Walk]:
-    """The narrowest index that has the order; without a filter one walk for each status, merged."""
-    if wanted.thread_id is not None:
-        return [
-            _Walk(
-                f"thread_key_{level} as key cross join run on run.n = key.n where hash = ? and thread_id = ?",
-                (key_hash(wanted.thread_id), wanted.thread_id),
-                "key.created_at",
-            )
-            for level in ("young", "settled")
-        ]
-    if wanted.incomplete or wanted.missing or wanted.flagged:
-        return [_Walk("run indexed by run_flagged where flags != 0")]
-    statuses = list(RunStatus) if wanted.status is None else [wanted.status]
-    return [_Walk("run indexed by run_by_status where status = ?", (status,)) for status in statuses]
-
-
-def _conditions(wanted: RunFilter) -> tuple[list[str], list[object]]:
-    conditions, values = ["true"], list[object]()
-    if wanted.status is not None:
-        conditions, values = [*conditions, "status = ?"], [*values, wanted.status]
-    for column, value in (("model", wanted.model), ("assistant_id", wanted.assistant_id)):
-        if value is not None:
-            conditions = [
-                *conditions,
-                f"exists (select 1 from dimension as d where d.n = run.dimension and d.{column} = ?)",
-            ]
-            values = [*values, value]
-    for mask, given in ((Flag.INCOMPLETE, wanted.incomplete), (Flag.MISSING, wanted.missing), (-1, wanted.flagged)):
-        if given is not None:
-            conditions, values = [*conditions, "(flags & ? != 0) = ?"], [*values, int(mask), given]
-    return conditions, values
 
 
 def count_runs(db: sqlite3.Connection) -> dict[str, int]:
     counts = {status.wire: 0 for status in RunStatus}
     for status, count in db.execute("select status, count(*) from run indexed by run_by_status group by status"):
         counts[RunStatus(status).wire] = count
+    return {**counts, **count_flagged(db), "split": _count_split(db)}
+
+
+def count_flagged(db: sqlite3.Connection) -> dict[str, int]:
     incomplete, missing, flagged = db.execute(
         """select count(*) filter (where flags & ?), count(*) filter (where flags & ?), count(*)
             from run indexed by run_flagged where flags != 0""",
         (int(Flag.INCOMPLETE), int(Flag.MISSING)),
     ).fetchone()
-    return {**counts, "without_created": incomplete, "missing": missing, "flagged": flagged, "split": _count_split(db)}
+    return {"without_created": incomplete, "missing": missing, "flagged": flagged}
 
 
 def _count_split(db: sqlite3.Connection) -> int:

@@ -96,7 +96,16 @@ _STANDING = (
         former text, scope text)""",
     "insert into standing values (1, null, 0, null, null)",
 )
-MIGRATIONS: list[tuple[str, ...]] = [_FIRST, _WORKERS, _STANDING]
+_READING = (
+    # What status and every answer of the API tell of runs without usage, without a sum over all buckets.
+    "alter table position add column without_usage integer not null default 0",
+    """update position set without_usage = (select coalesce(sum(without_usage), 0) from usage)
+        where partition = (select min(partition) from position)""",
+    # Few rows, read as a whole.
+    """create table api_key (key_id text primary key, hash blob not null, name text not null, scopes text not null,
+        project_id text, created_at integer not null, revoked_at integer) without rowid""",
+)
+MIGRATIONS: list[tuple[str, ...]] = [_FIRST, _WORKERS, _STANDING, _READING]
 LATE_INDEXES: Final = ("run_by_status", "run_flagged", "letter_by_run", "journal_by_run")
 """Indexes that no fold asks: a rebuild makes them when all its rows are there."""
 

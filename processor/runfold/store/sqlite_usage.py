@@ -1,4 +1,4 @@
-"""Usage rows: adding to them, and reading them, whatever the size of the sums.
+"""Usage rows: adding to them, reading and summing them, whatever the size of the sums.
 
 SQLite's integers end at 63 bits, and a thousand runs that claim 2**53 tokens each end beyond. The table refuses such a sum;
 the bucket then goes on in another row, with the next ``part``, and readers add the parts up. Nobody else pays for it.
@@ -6,16 +6,21 @@ the bucket then goes on in another row, with the next ``part``, and readers add 
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any, Final
 
-from runfold.fold.usage import SUMS
+from runfold.fold.usage import SUMS, Dimensions
+from runfold.store.port import UsageQuery, UsageSum
+from runfold.store.summing import ordered
 
 _ADD: Final = f"""insert into usage values (?, ?, ?, ?, {", ".join("?" * len(SUMS))}) on conflict do update set
     {", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)}"""
 _LARGEST: Final = 2**62
+_PLAIN: Final = ", ".join(f"sum({name})" for name in SUMS)
+_HALVES: Final = ", ".join(f"sum({name} >> 32), sum({name} & 4294967295)" for name in SUMS)
 
 
 def add_usage(db: sqlite3.Connection, rows: Sequence[tuple[int, ...]]) -> None:
@@ -38,6 +43,42 @@ def added_up(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
         sums = tuple(map(sum, zip(first, *others, strict=True))) if others else first
         if any(sums):
             yield (*bucket, *sums)
+
+
+def sum_usage(db: sqlite3.Connection, wanted: UsageQuery) -> list[UsageSum]:
+    """As the port says: one walk over the minutes of each part. Sums that outgrow 63 bits are summed again, in halves."""
+    width = len(wanted.by)
+    try:
+        rows = _sums(db, wanted, _PLAIN)
+    except sqlite3.OperationalError as error:
+        if "integer overflow" not in str(error):
+            raise
+    else:
+        return ordered(UsageSum(part, tuple(row[:width]), tuple(row[width:])) for part, *row in rows)
+    halves = _sums(db, wanted, _HALVES)
+    return ordered(UsageSum(part, tuple(row[:width]), _whole(row[width:])) for part, *row in halves)
+
+
+def _sums(db: sqlite3.Connection, wanted: UsageQuery, sums: str) -> list[tuple[Any, ...]]:
+    """Rows of part, group and sums; a group's column is a dimension's or the status."""
+    columns, conditions, values = ", ".join(("part.part", *wanted.by)), ["true"], list[str]()
+    for name, listed in wanted.only.items():
+        marks = ", ".join("?" * len(listed))
+        conditions.append(f"usage.dimension in (select n from dimension where {name} in ({marks}))")
+        values += listed
+    named = set(wanted.by) & set(Dimensions._fields)
+    return db.execute(
+        f"""with part(part, first, behind) as
+                (select key, json_extract(value, '$[0]'), json_extract(value, '$[1]') from json_each(?))
+            select {columns}, {sums} from part cross join usage on minute >= first and minute < behind
+            {"join dimension on dimension.n = usage.dimension" if named else ""}
+            where {" and ".join(conditions)} group by {columns}""",
+        (json.dumps(list(pairwise(wanted.edges))), *values),
+    ).fetchall()
+
+
+def _whole(halves: Sequence[int]) -> tuple[int, ...]:
+    return tuple((high << 32) + low for high, low in zip(halves[::2], halves[1::2], strict=True))
 
 
 def _add_large(db: sqlite3.Connection, row: tuple[int, ...]) -> None:

@@ -8,9 +8,9 @@ from itertools import repeat
 from operator import itemgetter
 from typing import Final
 
-from runfold.fold.changes import Changes, PositionChange, RunChange
+from runfold.fold.changes import Changes, RunChange
 from runfold.store.port import DoorChange, Lease, Note, StalePosition
-from runfold.store.rows import check_covered
+from runfold.store.rows import booked_to, check_covered, without_usage
 from runfold.store.sqlite_connection import NOW
 from runfold.store.sqlite_events import write_events
 from runfold.store.sqlite_keys import RUN_KEYS, THREAD_KEYS, key_hash, rows_of
@@ -22,8 +22,9 @@ Handles = dict[tuple[int, str], int]
 
 _CHUNK: Final = 500
 _HANDLE: Final = RunChange._fields.index("handle")  # by name it would cost twice
-_MOVE: Final = f"""update position set next = ?, last_offset = ?, last_hash = ?, committed_at = {NOW}
-    where partition = ? and next = ? and epoch = ?"""
+_MOVE: Final = f"""update position set next = ?, last_offset = ?, last_hash = ?, committed_at = {NOW},
+    without_usage = without_usage + ? where partition = ? and next = ? and epoch = ?"""
+_RAISE: Final = "update position set epoch = epoch + 1, without_usage = without_usage + ? where partition = ?"
 _INSERT: Final = "insert into run values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _UPDATE: Final = """update run set status = ?, flags = ?, dimension = ?, minute = ?, final_timestamp = ?, fold = ?, body = ?
     where n = ? and run_id = ? and partition = ? and thread_id = ? and created_at = ?"""
@@ -41,7 +42,7 @@ def apply(db: sqlite3.Connection, changes: Changes, *, leases: Mapping[int, Leas
     """
     check_covered(changes)
     with stamped_transaction(db, stamp):
-        _move(db, changes.positions, leases)
+        _move(db, changes, leases)
         handles = _write_runs(db, changes.runs, stamp)
         write_events(db, changes, stamp)
         _add_tallies(db, changes.tally)
@@ -62,7 +63,7 @@ def write_through_door(db: sqlite3.Connection, change: DoorChange, *, stamp: Sta
     partition, run_id, changes = change.partition, change.run_id, change.changes
     with stamped_transaction(db, stamp):
         number = _unchanged(db, change)
-        if not db.execute("update position set epoch = epoch + 1 where partition = ?", (partition,)).rowcount:
+        if not db.execute(_RAISE, (without_usage(changes), partition)).rowcount:
             raise StalePosition(f"partition {partition} has no position in this store yet")
         db.execute("delete from letter where run_id = ? and partition = ?", (run_id, partition))
         db.execute("delete from journal where run_id = ? and partition = ?", (run_id, partition))
@@ -91,13 +92,15 @@ def remove_note(db: sqlite3.Connection, note: Note) -> None:
         )
 
 
-def _move(db: sqlite3.Connection, positions: Mapping[int, PositionChange], leases: Mapping[int, Lease]) -> None:
-    for partition, move in sorted(positions.items()):
+def _move(db: sqlite3.Connection, changes: Changes, leases: Mapping[int, Lease]) -> None:
+    booked, without = booked_to(changes)
+    for partition, move in sorted(changes.positions.items()):
         lease = leases.get(partition)
         if lease is None:
             raise StalePosition(f"partition {partition} is not held: nothing was written")
         where = (partition, move.expected, lease.epoch)
-        if not db.execute(_MOVE, (move.next, move.last_offset, move.last_hash, *where)).rowcount:
+        more = without if partition == booked else 0
+        if not db.execute(_MOVE, (move.next, move.last_offset, move.last_hash, more, *where)).rowcount:
             raise StalePosition(
                 f"partition {partition} is no longer at {move.expected} in epoch {lease.epoch}: nothing was written"
             )

@@ -184,7 +184,7 @@ def test_ctrl_c_before_anything_was_sent(started, data):
 
 def test_ctrl_c_while_standard_input_is_silent(started):
     """Ctrl-C ends a publish that waits for more input, and says what is in the log."""
-    serving = started("serve")
+    serving = started("serve", "--no-api")
     process = started("publish", "-")
     process.stdin.write(b'{"type":"thread.run.queued","run_id":"r","thread_id":"t"}\n')
     process.stdin.flush()
@@ -212,7 +212,7 @@ def test_serve_until_end_without_a_log_is_unreachable(command, data):
 def test_serve_leaves_when_told(started, append, how):
     """SIGTERM and Ctrl-C end serve with 0, its partitions released."""
     append([created()])
-    process = started("serve")
+    process = started("serve", "--no-api")
     wait_for(b"batch_committed", process)
     process.send_signal(how)
     assert process.wait(30) == 0
@@ -222,9 +222,9 @@ def test_serve_leaves_when_told(started, append, how):
 def test_a_second_server_is_refused(started, command, append):
     """A store that another process serves is refused with 2, naming its pid."""
     append([created()])
-    process = started("serve")
+    process = started("serve", "--no-api")
     wait_for(b"batch_committed", process)
-    answer = command("serve")
+    answer = command("serve", "--no-api")
     assert answer.code == 2
     assert str(process.pid) in answer.err
 
@@ -251,7 +251,7 @@ def test_completion_is_installed(tmp_path, command, shell, written):
 def test_events_are_watched_as_they_come(started, append):
     """runs watch shows a run that is not there yet once it comes, each change of it, and leaves at its end."""
     append([created("other")])
-    serving = started("serve")
+    serving = started("serve", "--no-api")
     wait_for(b"batch_committed", serving)
     watching = started("runs", "watch", "run_1", "--until-ended", "--every", "0.02")
     assert b"there is no run 'run_1' yet" in watching.stderr.readline()

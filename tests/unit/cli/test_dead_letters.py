@@ -209,7 +209,7 @@ def test_retry_wants_one_way_of_naming(superseded, cli, words):
 
 def test_retry_works_beside_a_serving_process(superseded, started, cli, append):
     """A retry goes through the door of a store that is being served, and the service goes on from there."""
-    serving = started("serve")
+    serving = started("serve", "--no-api")
     append([RunCompleted(run_id="b", thread_id="t", id="1", occurred_at=AT)])
     for line in serving.stderr:
         if b"batch_committed" in line:

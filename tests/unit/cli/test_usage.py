@@ -156,3 +156,47 @@ def test_a_group_that_does_not_exist_is_wrong_use(cli):
     answer = cli("usage", "--by", "model,colour")
     assert answer.code == 2
     assert "choose from model, assistant, project, user, key, status" in answer.err
+
+
+@pytest.fixture
+def prices(tmp_path, monkeypatch):
+    """A price list with a model of the store, which became cheaper between its two runs."""
+    path = tmp_path / "prices.csv"
+    path.write_text("model,from,input,cached_input,output\nm1,,20000,10000,50000\nm1,2025-10-09T09:00Z,10000,0,10000\n")
+    monkeypatch.setenv("RUNFOLD_PRICES", str(path))
+
+
+def test_costs_are_of_the_price_of_the_minute(cli, prices):
+    """--cost adds what each run cost when it ended: exact, null where nothing is known, counted where there is no price."""
+    answer = cli("usage", "--by", "model", "--cost", "--json")
+    told = [(line["model"], line["cost_usd"], line["without_price"]) for line in answer.lines]
+    # First 50 tokens for 1, 50 cached for 0.5, 10 put out for 0.5; later 4 for 0.04, 3 cached for nothing, 3 put out for 0.03.
+    assert told == [("m1", 2.07, 0), ("m2", None, 0)]
+
+
+def test_costs_in_csv_and_table(cli, prices):
+    """The same in --csv and for people, with the total."""
+    rows = list(csv.DictReader(io.StringIO(cli("usage", "--by", "model", "--cost", "--csv").out)))
+    assert [row["cost_usd"] for row in rows] == ["2.07", ""]
+    assert cli("usage", "--by", "model", "--cost").out.splitlines()[-1].split()[-2:] == ["2.07", "0"]
+
+
+def test_the_prices_that_were_used_are_told(cli, prices):
+    """On stderr: of which list, since when, how high."""
+    told = cli("usage", "--cost", "--json").err
+    assert "m1: m1 of prices.csv: USD for a million tokens: 20000 input, 10000 cached, 50000 output" in told
+    assert "m1: m1 of prices.csv, from 2025-10-09T09:00Z: USD for a million tokens: 10000 input" in told
+
+
+def test_a_price_list_that_is_wrong_is_wrong_use(cli, tmp_path, monkeypatch):
+    """Exit code 2, naming file and line, before anything is read."""
+    (tmp_path / "prices.csv").write_text("model,from,input,cached_input,output\nm1,,-1,,1\n")
+    monkeypatch.setenv("RUNFOLD_PRICES", str(tmp_path / "prices.csv"))
+    answer = cli("usage", "--cost")
+    assert (answer.code, answer.out) == (2, "")
+    assert "prices.csv, line 2: input: '-1'" in answer.err
+
+
+def test_usage_without_costs_has_no_such_columns(cli):
+    """Whoever does not ask for costs reads no price list."""
+    assert "cost_usd" not in cli("usage", "--csv").out

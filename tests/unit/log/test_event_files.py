@@ -5,8 +5,8 @@ from random import Random
 import msgspec
 import pytest
 
-from runfold.cli.event_files import read_entries
-from runfold.cli.message_frames import BrokenFrameError, frame_end
+from runfold.log.event_files import read_entries
+from runfold.log.message_frames import BrokenFrameError, frame_end
 from runfold_schemas import Event, RunCompleted, RunQueued, Usage, encode, encode_json
 from runfold_schemas.testing import random_event, random_json
 

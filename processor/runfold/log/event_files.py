@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 import msgspec
 from msgspec import Struct, structs
 
-from runfold.cli.message_frames import LONGEST, BrokenFrameError, frame_end
 from runfold.log.checking import MOST_BYTES, InvalidEvent, checked_bytes
+from runfold.log.message_frames import LONGEST, BrokenFrameError, frame_end
 from runfold_schemas import Event, Malformed, Unknown, decode
 
 BLOCK = 1 << 20
@@ -68,7 +68,7 @@ def event_of(value: bytes, *, now: int, largest: int = MOST_BYTES) -> Event | st
     told = decode(value)
     left_out: dict[str, Any] = {}
     if isinstance(told, Malformed):
-        told, left_out = _decode_with_fillings(value, now) or (told, {})
+        told, left_out = decode_with_fillings(value, now) or (told, {})
     if isinstance(told, Unknown):
         return f"this version knows no event of type {told.type!r}"
     if isinstance(told, Malformed):
@@ -81,7 +81,7 @@ def event_of(value: bytes, *, now: int, largest: int = MOST_BYTES) -> Event | st
     return structs.replace(told, **left_out)
 
 
-def _decode_with_fillings(value: bytes, now: int) -> tuple[Event | Unknown | Malformed, dict[str, Any]] | None:
+def decode_with_fillings(value: bytes, now: int) -> tuple[Event | Unknown | Malformed, dict[str, Any]] | None:
     """Decode with an id and a time where there are none; also what has to be emptied again. None where that is no help."""
     fields = _fields_of(value)
     if fields is None:
