@@ -7,6 +7,7 @@ exactly when it is readable as its whole event (a property test holds the two to
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, get_type_hints
 
@@ -155,7 +156,9 @@ def joined(said: bytes, beside: bytes) -> bytes:
 
 _Said = defstruct("_Said", [(name, _hints[name], None) for name in SAID], array_like=True)
 _Beside = defstruct("_Beside", [(name, _hints[name], None) for name in _BESIDE], array_like=True)
-_decode_parts = msgpack.Decoder(tuple[_Said, _Beside]).decode  # type: ignore[valid-type]  # structs made of data
+parts_of_created: Callable[[bytes], tuple[Any, Any]] = msgpack.Decoder(tuple[_Said, _Beside]).decode  # type: ignore[valid-type]  # structs made of data
+"""The two parts of the bytes of a ``created``, fields by their names (SAID; metadata, expires_at, extra); None: untold."""
+
 _decode_lean = {lean: msgpack.Decoder(lean).decode for lean in _LEAN.values()}
 _said_of = attrgetter(*SAID)
 _beside_of = attrgetter(*_BESIDE)
@@ -163,7 +166,7 @@ _beside_of = attrgetter(*_BESIDE)
 
 def created_of_bytes(data: bytes) -> RunCreated:
     """The ``created`` for people, from what :func:`bytes_of_created` gave; its id, run_id, time and source are empty."""
-    said, beside = _decode_parts(data)
+    said, beside = parts_of_created(data)
     fields = dict(zip(SAID + _BESIDE, _said_of(said) + _beside_of(beside), strict=True))
     return RunCreated(run_id="", **{name: value for name, value in fields.items() if value is not None})
 

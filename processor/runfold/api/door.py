@@ -8,8 +8,8 @@ whatever went wrong, within the time an answer may take.
 from __future__ import annotations
 
 import asyncio
+from random import getrandbits
 from typing import Final
-from uuid import uuid4
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
@@ -94,7 +94,7 @@ class Leaving:
 
     def __init__(self, send: Send, told: Told, freshness: FreshnessCache) -> None:
         self._send, self._freshness = send, freshness
-        self._request_id = told.request_id or uuid4().hex.encode()
+        self._request_id = told.request_id or b"req_%032x" % getrandbits(128)
         self._begun = False
         self.caller: Caller = NOBODY
         self.limit: asyncio.Timeout | None = None

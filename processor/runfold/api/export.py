@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, Literal
 
@@ -30,6 +31,7 @@ _AMOUNT: Final = (38, 12)
 Columns = dict[str, type]
 
 
+@dataclass
 class Exporting(Operation):
     """Says in the document which other formats a report comes in."""
 

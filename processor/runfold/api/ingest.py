@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, Literal
 
@@ -69,6 +70,7 @@ class Refused(Struct, frozen=True, kw_only=True):
     data: list[Verdict] | UnsetType = UNSET
 
 
+@dataclass
 class _Events(Operation):
     """Says in the document what a body may be."""
 

@@ -19,7 +19,7 @@ YOUNG: Final = 100_000
 """How many keys stay young. Fewer and the hand dirties more settled pages a batch; more and new keys dirty more young ones."""
 
 Key = tuple[int, ...]
-_SIZES: Final = (1, 16, 128, 1024)
+_SIZES: Final = (1, 16, 32, 128, 1024)
 _LEVELS: Final = ("young", "settled")
 
 
@@ -107,6 +107,18 @@ def rows_of(db: sqlite3.Connection, run_ids: Sequence[str], *, project_id: str |
                 yield row
 
 
+def with_twins(db: sqlite3.Connection, run_ids: Sequence[str]) -> list[str]:
+    """Those run ids whose key leads to more than one row, as the keys alone tell: by chance, or in several partitions."""
+    hashes = [key_hash(run_id) for run_id in run_ids]
+    seen, twice = set[int](), set[int]()
+    for start in range(0, len(hashes), _SIZES[-1]):
+        part = hashes[start : start + _SIZES[-1]]
+        size = next(size for size in _SIZES if size >= len(part))
+        for (hashed,) in db.execute(_KEYS[size], [*part, *[-1] * (size - len(part))]):
+            (twice if hashed in seen else seen).add(hashed)
+    return [run_id for run_id, hashed in zip(run_ids, hashes, strict=True) if hashed in twice] if twice else []
+
+
 def _rows_with(db: sqlite3.Connection, hashes: list[int], project_id: str | None) -> list[Row]:
     size = next(size for size in _SIZES if size >= len(hashes))
     # One prepared statement for each size: the rest is filled up with a hash that no key has.
@@ -127,6 +139,13 @@ def _statement(size: int, *, confined: str = "") -> str:
 
 
 _STATEMENTS: Final = {size: _statement(size) for size in _SIZES}
+_KEYS: Final = {
+    size: " union all ".join(
+        f"select hash from run_key_{level} where hash in ({', '.join(f'?{n}' for n in range(1, size + 1))})"
+        for level in _LEVELS
+    )
+    for size in _SIZES
+}
 _OF_PROJECT: Final = {
     size: _statement(
         size,

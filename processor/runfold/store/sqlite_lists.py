@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from runfold.fold.outcome import Flag
 from runfold.store.port import RunFilter, RunPage, StoredRun
 from runfold.store.split import chosen
-from runfold.store.sqlite_keys import key_hash, rows_of
+from runfold.store.sqlite_keys import key_hash, rows_of, with_twins
 from runfold_schemas import RunStatus
 
 LOOKED_AT: Final = 1_000
@@ -101,10 +101,13 @@ def _begin(wanted: RunFilter) -> _Place | None:
 
 
 def _speaking(db: sqlite3.Connection, wanted: RunFilter, rows: list[ListedRow]) -> list[ListedRow]:
-    """Those rows that speak for their runs."""
-    twins = rows_of(db, [row.run_id for row in rows], project_id=wanted.project_id)
+    """Those rows that speak for their runs: nearly all, for few runs have a row in another partition too."""
+    doubtful = with_twins(db, [row.run_id for row in rows])
+    if not doubtful:
+        return rows
+    twins = rows_of(db, doubtful, project_id=wanted.project_id)
     speaking = chosen(ListedRow(*row) for row in twins)
-    return [row for row in rows if speaking[row.run_id].n == row.n]
+    return [row for row in rows if row.run_id not in speaking or speaking[row.run_id].n == row.n]
 
 
 def _dimensions_exist(db: sqlite3.Connection, wanted: RunFilter) -> bool:

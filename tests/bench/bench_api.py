@@ -1,0 +1,260 @@
+"""What reading over HTTP costs: one API process over a store with many runs, asked by wrk from another process.
+
+Run: ``python tests/bench/bench_api.py [--runs 1000000] [--seconds 5]``. Needs wrk (Debian: ``apt-get install wrk``). Each line
+is beside a trivial handler on the same server in the same run, which answers bytes of the same size without looking at the
+request. *A CPU second* is of the answering process alone, so that other load on the machine does not count. Latencies are
+those of single requests sent on time by a clock, at half of what the process can answer; they do depend on other load.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+
+import psutil
+import uvicorn
+
+from runfold.api.server import configured
+from runfold.fold.changes import Changes, PositionChange, RunChange
+from runfold.fold.run import fold
+from runfold.fold.state import RunState, encode_state
+from runfold.log.sqlite import SqliteSink
+from runfold.store.sqlite import SqliteStore
+from runfold_schemas import RunCompleted, RunCreated, RunInProgress, Usage
+
+CHUNK, THREAD, CONNECTIONS = 20_000, 25, 16
+START = 1_760_000_000
+TOOLS = [{"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}]
+LISTED = THREAD - 5
+"""Runs in a page: as many as a thread has, but a few."""
+
+
+def state_of(number: int) -> RunState:
+    """A run that went well, told by its three events."""
+    named = {"run_id": f"run_{number:024d}", "thread_id": f"thread_{number // THREAD:024d}", "source": "bench"}
+    at, state = (START + number // 10) * 1000, None
+    metadata = {"project_id": f"proj_{number % 20}", "user_id": f"user_{number % 1000}"}
+    told = (
+        RunCreated(
+            **named,
+            id="e1",
+            sequence=1,
+            occurred_at=at,
+            assistant_id=f"asst_{number % 50}",
+            model="gpt-4o",
+            instructions="You are a helpful assistant. Answer briefly.",
+            tools=TOOLS,
+            metadata=metadata,
+        ),
+        RunInProgress(**named, id="e2", sequence=2, occurred_at=at + 500),
+        RunCompleted(
+            **named,
+            id="e3",
+            sequence=3,
+            occurred_at=at + 4_000,
+            usage=Usage(prompt_tokens=900, completion_tokens=200, total_tokens=1100),
+        ),
+    )
+    for event in told:
+        state, _ = fold(state, event)
+    assert state is not None
+    return state
+
+
+async def fill(folder: Path, runs: int) -> None:
+    """An empty log, and a store with so many runs."""
+    sink = SqliteSink(folder / "runfold.log.db", partitions=1)
+    await sink.start()
+    await sink.close()
+    store = SqliteStore(folder / "runfold.db")
+    await store.open()
+    await store.bind(cluster_id="c", topic="t", partitions=1, fold_version=1, compatible=(), settings_hash="s")
+    leases = await store.claim("bench", {0: 0}, lease=3600)
+    for begin in range(0, runs, CHUNK):
+        states = [state_of(number) for number in range(begin, min(runs, begin + CHUNK))]
+        rows = [
+            RunChange(
+                *(0, state.run_id, 0, state.thread_id, state.status, state.created_at, 0, state.dimensions),
+                *(state.created_at // 60, state.created_at * 1000, encode_state(state)),
+            )
+            for state in states
+        ]
+        moves = {0: PositionChange(begin, begin + CHUNK, begin + CHUNK - 1, b"12345678")}
+        await store.apply(Changes(runs=rows, positions=moves), leases)
+    await store.release("bench", leases)
+    await store.close()
+
+
+async def trivial(scope, receive, send) -> None:
+    """Answers 900 bytes, whatever is asked."""
+    if scope["type"] == "lifespan":
+        for _ in range(2):
+            message = await receive()
+            await send({"type": f"{message['type']}.complete"})
+        return
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"900")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"x" * 900, "more_body": False})
+
+
+def serve_trivially(port: int) -> None:
+    config = configured(trivial)
+    config.port = port
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(uvicorn.Server(config).serve())
+
+
+@contextmanager
+def process(*command: str, port: int, **environment: str):
+    """A server in a process of its own, once it listens."""
+    told = {name: value for name, value in os.environ.items() if not name.startswith("RUNFOLD_")}
+    server = subprocess.Popen([sys.executable, *command], env=told | environment, stderr=subprocess.DEVNULL)
+    try:
+        while socket.socket().connect_ex(("127.0.0.1", port)):
+            time.sleep(0.1)
+        time.sleep(1)
+        yield psutil.Process(server.pid)
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait()
+
+
+def wrk(url: str, script: str, *, server: psutil.Process, seconds: float) -> float:
+    """Requests a CPU second of the server, each of them answered with 200."""
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
+        file.write(script)
+        file.flush()
+        before = server.cpu_times()
+        command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds:g}s", "-s", file.name, url]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        after = server.cpu_times()
+    assert "Non-2xx" not in said, said
+    count = int(re.search(r"(\d+) requests in", said)[1])
+    return count / (after.user + after.system - before.user - before.system)
+
+
+def asking(path: str, *, runs: int) -> str:
+    """A script of wrk's that asks for runs at random; ``path`` may name {thread} and {run}."""
+    thread = f'" .. string.format("thread_%024d", math.floor(n / {THREAD})) .. "'
+    lua = path.replace("{thread}", thread)
+    lua = lua.replace("{run}", '" .. string.format("run_%024d", n) .. "')
+    return f'request = function() local n = math.random(0, {runs - 1}) return wrk.format("GET", "{lua}") end'
+
+
+class OnTime(asyncio.Protocol):
+    """A connection of the client that sends by a clock."""
+
+    def __init__(self) -> None:
+        self._buffer, self._answer = b"", None
+
+    def connection_made(self, transport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        head, found, rest = self._buffer.partition(b"\r\n\r\n")
+        if not found:
+            return
+        length = int(re.search(rb"content-length: (\d+)", head)[1])
+        if len(rest) >= length:
+            self._buffer = b""
+            self._answer.set_result(head.startswith(b"HTTP/1.1 200"))
+
+    async def ask(self, path: str, host: str) -> bool:
+        self._answer = asyncio.get_running_loop().create_future()
+        self.transport.write(f"GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n".encode())
+        return await self._answer
+
+
+async def latencies(path: str, *, port: int, rate: float, seconds: float, runs: int) -> list[float]:
+    """Milliseconds from when a request was due until its answer was whole, in order."""
+    loop, random = asyncio.get_running_loop(), Random(7)
+    free: asyncio.LifoQueue[OnTime] = asyncio.LifoQueue()
+    for _ in range(64):
+        _, connection = await loop.create_connection(OnTime, "127.0.0.1", port)
+        free.put_nowait(connection)
+    found = list[float]()
+
+    async def one(due: float, number: int) -> None:
+        connection = await free.get()
+        asked = path.format(thread=f"thread_{number // THREAD:024d}", run=f"run_{number:024d}")
+        assert await connection.ask(asked, f"127.0.0.1:{port}")
+        found.append((loop.time() - due) * 1000)
+        free.put_nowait(connection)
+
+    begun = loop.time()
+    async with asyncio.TaskGroup() as group:
+        for place in range(int(rate * seconds)):
+            due = begun + place / rate
+            if (wait := due - loop.time()) > 0:
+                await asyncio.sleep(wait)
+            group.create_task(one(due, random.randrange(runs)))
+    while not free.empty():
+        free.get_nowait().transport.close()
+    return sorted(found)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return found.getsockname()[1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=1_000_000)
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--folder", type=Path)
+    options = parser.parse_args()
+    if shutil.which("wrk") is None:
+        print("wrk is not installed: apt-get install wrk")
+        return
+    with tempfile.TemporaryDirectory() as made:
+        folder = options.folder or Path(made)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / "runfold.db").exists():
+            asyncio.run(fill(folder, options.runs))
+        measure(folder, runs=options.runs, seconds=options.seconds)
+
+
+def measure(folder: Path, *, runs: int, seconds: float) -> None:
+    port = free_port()
+    with process(__file__, "trivial", str(port), port=port) as server:
+        url = f"http://127.0.0.1:{port}"
+        base = wrk(url, asking("/", runs=runs), server=server, seconds=seconds)
+        print(f"{'trivial handler':<28}{base:>12,.0f} a CPU second")
+    port = free_port()
+    environment = {"RUNFOLD_DATA": str(folder), "RUNFOLD_API_PORT": str(port)}
+    with process("-m", "runfold", "api", port=port, **environment) as server:
+        url = f"http://127.0.0.1:{port}"
+        for name, path in (
+            ("retrieve", "/v1/threads/{thread}/runs/{run}"),
+            (f"list of {LISTED}", f"/v1/threads/{{thread}}/runs?limit={LISTED}"),
+            ("retrieve, the long way", "/v1/threads/{thread}/runs/{run}/"),
+        ):
+            rate = wrk(url, asking(path, runs=runs), server=server, seconds=seconds)
+            half = min(rate / 2, 5_000)
+            found = asyncio.run(latencies(path, port=port, rate=half, seconds=seconds, runs=runs))
+            p50, p99 = found[len(found) // 2], found[int(len(found) * 0.99)]
+            print(
+                f"{name:<28}{rate:>12,.0f} a CPU second, {rate / base:.2f} of trivial; "
+                f"at {half:,.0f}/s p50 {p50:.2f} ms, p99 {p99:.2f} ms"
+            )
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["trivial"]:
+        serve_trivially(int(sys.argv[2]))
+    else:
+        main()
