@@ -56,10 +56,11 @@ class Verdict(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Accepted(Struct, frozen=True, kw_only=True):
-    """The log has all events. ``position`` is, per partition, behind the last of them: what ``wait_for`` takes."""
+    """The log has all events. ``position`` is, per partition, behind the last of them; ``wait_for`` the same as reads take it."""
 
     data: list[Verdict]
     position: dict[str, int]
+    wait_for: str
     object: Literal["list"] = "list"
 
 
@@ -175,7 +176,11 @@ def _acceptance(valid: Sequence[Valid], places: Sequence[Place]) -> Accepted:
                 repeats=None if same == index else same,
             )
         )
-    return Accepted(data=verdicts, position={str(partition): position[partition] for partition in sorted(position)})
+    return Accepted(
+        data=verdicts,
+        position={str(partition): behind for partition, behind in sorted(position.items())},
+        wait_for=",".join(f"{partition}:{behind}" for partition, behind in sorted(position.items())),
+    )
 
 
 router = Router("/v1", route_handlers=[publish_events], tags=["Events"])
