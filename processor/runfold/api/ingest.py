@@ -56,7 +56,7 @@ class Verdict(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Accepted(Struct, frozen=True, kw_only=True):
-    """The log has all events. ``position`` is, per partition, behind the last of them; ``wait_for`` the same as reads take it."""
+    """The log has all events. ``position`` is, per partition, behind the last of them; ``wait_for`` is the same for reads."""
 
     data: list[Verdict]
     position: dict[str, int]
