@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from runfold import config
+from runfold.service.options import Options
 
 
 def told(answer):
@@ -120,3 +121,24 @@ def test_a_place_to_listen_at_is_checked(cli, monkeypatch, text):
     assert answer.code == 2
     assert "RUNFOLD_HEALTH" in answer.err
     assert "such as 127.0.0.1:8001" in answer.err
+
+
+def test_the_compiled_fold_can_be_switched_off(cli, monkeypatch):
+    """RUNFOLD_COMPILED=no is what the service's folds are told, and what is shown."""
+    monkeypatch.setenv("RUNFOLD_COMPILED", "no")
+    assert told(cli("config", "--json"))["compiled"] == ("no", "environment")
+    assert not Options.of(config.load_settings()).compiled
+
+
+@pytest.mark.parametrize(("text", "shown"), [("auto", "no"), ("no", "no")])
+def test_what_was_not_built_is_not_in_use(monkeypatch, text, shown):
+    """Where the compiled fold was not built, the setting says that it is not in use."""
+    monkeypatch.setattr(config, "BUILT", False)
+    assert config.load_settings({"compiled": text}, environment={}).compiled == shown
+
+
+def test_what_was_not_built_cannot_be_asked_for(monkeypatch):
+    """Who insists on the compiled fold where it was not built is told what to do."""
+    monkeypatch.setattr(config, "BUILT", False)
+    with pytest.raises(config.ConfigError, match=r"RUNFOLD_COMPILED.*C compiler"):
+        config.load_settings({"compiled": "yes"}, environment={})
