@@ -15,6 +15,7 @@ from store_batches import batch, bound, claim, dumped
 from runfold.store import postgres_schema
 from runfold.store.port import Note, RunFilter, StoreError, StoreRefused, StoreUnreachable
 from runfold.store.postgres import PostgresStore
+from runfold.store.postgres_connection import WRITER, Lane
 from runfold.store.postgres_url import parse_url
 
 
@@ -74,6 +75,23 @@ async def test_an_older_schema_is_migrated_by_writers(
     assert (await again.identity()).schema_version == len(newer)
     assert await dumped(again) == before
     await again.close()
+
+
+async def test_a_store_of_the_first_schema_is_served_on(
+    postgres_url: str, admin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that the first version made and filled keeps its rows, leases and positions, and learns what is new."""
+    lane = Lane(parse_url(postgres_url), WRITER)
+    with monkeypatch.context() as first:
+        first.setattr(postgres_schema, "MIGRATIONS", postgres_schema.MIGRATIONS[:1])
+        await lane.run(postgres_schema.migrate)
+    await lane.close()
+    await admin.execute("insert into position values (0, 5, 3, 'old', 1, 0, 4, '\\x00', null)")
+    store = await bound(PostgresStore(postgres_url))
+    lease = (await store.claim("new", {0: 0, 1: 0}, lease=60))[0]
+    assert (lease.position, lease.epoch, lease.taken_from, lease.history.takeovers) == (5, 4, "old", 1)
+    assert (await store.workers(), await store.lost_ranges(), await store.growths()) == ([], [], [])
+    await store.close()
 
 
 async def test_a_failed_migration_leaves_the_old_schema(

@@ -18,6 +18,7 @@ from store_batches import FOLD, claim
 from runfold.store import sqlite_schema
 from runfold.store.port import StoreError, StoreRefused, StoreUnreachable
 from runfold.store.sqlite import SqliteStore
+from runfold.store.sqlite_connection import Lane
 
 NOBODY = 65534
 
@@ -141,6 +142,25 @@ async def test_an_older_schema_is_migrated_by_writers(tmp_path: Path, monkeypatc
     store = await opened(path)
     assert (await store.identity()).schema_version == len(newer)
     assert await dumped(store) == before
+    await store.close()
+
+
+async def test_a_store_of_the_first_schema_is_served_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that the first version made and filled keeps its rows, leases and positions, and learns what is new."""
+    path = tmp_path / "store.db"
+    with monkeypatch.context() as first:
+        first.setattr(sqlite_schema, "MIGRATIONS", sqlite_schema.MIGRATIONS[:1])
+        lane = Lane(path, write=True)
+        await lane.open()
+        await lane.run(sqlite_schema.migrate, path)
+        await lane.run(
+            lambda db: db.execute("insert into position values (0, 5, 3, 'old', 1, 0, 4, x'00', null)").rowcount
+        )
+        await lane.close()
+    store = await opened(path)
+    lease = (await store.claim("new", {0: 0, 1: 0}, lease=60))[0]
+    assert (lease.position, lease.epoch, lease.taken_from, lease.history.takeovers) == (5, 4, "old", 1)
+    assert (await store.workers(), await store.lost_ranges(), await store.growths()) == ([], [], [])
     await store.close()
 
 

@@ -41,6 +41,9 @@ PATIENCE = 60.0
 class Server:
     """``runfold serve`` on a data folder, in a process of its own. ``lines`` is what it has logged so far."""
 
+    program: tuple[str, ...] = ("-m", "runfold")
+    """What Python runs: the command, or a script that is the command with a fault in it."""
+
     def __init__(self, folder: Path, **environment: object) -> None:
         told = {f"RUNFOLD_{name.upper()}": str(value) for name, value in environment.items()}
         own = {name: value for name, value in os.environ.items() if not name.startswith("RUNFOLD_")}
@@ -50,7 +53,7 @@ class Server:
 
     async def start(self, *options: str, **popen: Any) -> None:
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "runfold", "serve", *options),
+            *(sys.executable, *self.program, "serve", *options),
             env=self._environment,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,

@@ -48,9 +48,10 @@ class World:
             await sink.append(written[begin : begin + 1_000])
         await sink.close()
 
-    async def serve(self, *options: str, **environment: object) -> Server:
+    async def serve(self, *options: str, program: tuple[str, ...] = Server.program) -> Server:
         """One more ``runfold serve``, which does not outlive the world."""
-        made = await self._stack.enter_async_context(server(self.folder, **{**self.environment, **environment}))
+        made = await self._stack.enter_async_context(server(self.folder, **self.environment))
+        made.program = program
         await made.start(*options)
         return made
 

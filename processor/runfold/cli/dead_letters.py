@@ -18,11 +18,12 @@ from runfold.cli.letter_views import ROW, as_dict, facts, row
 from runfold.cli.opening import reading_store, writing_store
 from runfold.cli.options import HERE, AsJson, AsOneObject, Limit, Places, Yes
 from runfold.cli.printing import print_facts, print_json, print_table, tell
-from runfold.cli.retrying import retry_runs, runs_of
+from runfold.cli.retrying import retry_runs, runs_of, set_aside_among
 from runfold.config import Settings
 from runfold.fold.changes import Letter
 from runfold.log.clock import wall_clock
 from runfold.replay.run_range import every_letter
+from runfold.store.notes import DISCARD
 from runfold.store.port import Note, Store
 
 app = App(
@@ -97,7 +98,8 @@ def retry(
 ) -> int:
     """Fold the runs of dead letters again from the log, with today's code; also beside a running serve.
 
-    It first shows what that would change, and asks.
+    A record that was set aside is folded with the rest where its place is named. It first shows what all that would change,
+    and asks.
     """
     if bool(which) == readable:
         raise WrongUseError("name runs or places, or --readable for all letters that today's code could read")
@@ -155,14 +157,14 @@ async def _letter_at(store: Store, place: Place) -> Letter:
 
 
 async def _discarded(store: Store) -> dict[Place, str]:
-    return {(note.partition, note.offset): note.reason for note in await store.notes() if note.kind == "discard"}
+    return {(note.partition, note.offset): note.reason for note in await store.notes() if note.kind == DISCARD}
 
 
 async def _retry(settings: Settings, which: Sequence[str], *, yes: bool, json: bool) -> int:
     async with reading_store(settings) as store:
         named = [(await _letter_at(store, _place_of(word))) if _PLACE.fullmatch(word) else word for word in which]
         run_ids = await runs_of(store, named, rules=settings.rules)
-    return await retry_runs(settings, run_ids, yes=yes, json=json)
+    return await retry_runs(settings, run_ids, lift=set_aside_among(named), yes=yes, json=json)
 
 
 async def _discard(settings: Settings, wanted: Sequence[Place], *, reason: str, yes: bool, json: bool) -> int:
@@ -177,7 +179,7 @@ async def _discard(settings: Settings, wanted: Sequence[Place], *, reason: str, 
     async with writing_store(settings) as store:
         for letter in letters:
             note = Note(
-                partition=letter.partition, offset=letter.offset, kind="discard", reason=reason, noted_at=wall_clock()
+                partition=letter.partition, offset=letter.offset, kind=DISCARD, reason=reason, noted_at=wall_clock()
             )
             await store.add_note(note)
             if json:

@@ -5,7 +5,7 @@ A plan is made for each run to be shown, and made anew when it is carried out: a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from runfold.cli.asking import confirmed
@@ -15,9 +15,10 @@ from runfold.cli.printing import print_json, print_line, tell
 from runfold.cli.status_report import standing_letters
 from runfold.config import Settings
 from runfold.fold.changes import Letter
+from runfold.fold.outcome import SET_ASIDE
 from runfold.fold.rules import Rules
 from runfold.fold.usage import SUMS, BucketKey
-from runfold.replay.refold import RetryPart, RetryPlan, outdated, plan_retry, run_to_retry
+from runfold.replay.refold import Place, RetryPart, RetryPlan, outdated, plan_retry, run_to_retry
 from runfold.replay.refold import retry as refolded
 from runfold.replay.run_range import RefoldRefused
 from runfold.store.port import Store
@@ -34,27 +35,39 @@ async def runs_of(store: Store, named: Sequence[Letter | str], *, rules: Rules) 
     return list(dict.fromkeys(letter.run_id for letter in told if letter.run_id is not None))
 
 
-async def retry_runs(settings: Settings, run_ids: Sequence[str], *, yes: bool, json: bool) -> int:
-    """Show what folding these runs again would change, ask, and do it. Returns the exit code."""
-    changing, refused = await _planned(settings, run_ids, json=json)
+def set_aside_among(named: Iterable[Letter | str]) -> set[Place]:
+    """The places among those named that were set aside: whoever names one wants it folded after all."""
+    return {(item.partition, item.offset) for item in named if isinstance(item, Letter) and item.reason == SET_ASIDE}
+
+
+async def retry_runs(
+    settings: Settings, run_ids: Sequence[str], *, lift: Collection[Place], yes: bool, json: bool
+) -> int:
+    """Show what folding these runs again would change, ask, and do it. Returns the exit code.
+
+    ``lift`` are places that were set aside, and are folded with the rest.
+    """
+    changing, refused = await _planned(settings, run_ids, lift=lift, json=json)
     if not changing:
         tell("nothing to do: folding again changes nothing" if not refused else "nothing was done")
         return NO if refused else DONE
     confirmed(f"Fold {len(changing):,} again?", yes=yes)
     async with reading_log(settings) as source, writing_store(settings) as store:
         for run_id in changing:
-            await refolded(source, store, settings.rules, run_id)
+            await refolded(source, store, settings.rules, run_id, lift=lift)
     tell(f"{len(changing):,} folded again")
     return NO if refused else DONE
 
 
-async def _planned(settings: Settings, run_ids: Sequence[str], *, json: bool) -> tuple[list[str], int]:
+async def _planned(
+    settings: Settings, run_ids: Sequence[str], *, lift: Collection[Place], json: bool
+) -> tuple[list[str], int]:
     """Show the plan for each run; returns the runs that it changes, and how many cannot be folded again."""
     changing, refused = [], 0
     async with reading_log(settings) as source, reading_store(settings) as store:
         for run_id in run_ids:
             try:
-                plan = await plan_retry(source, store, settings.rules, run_id=run_id)
+                plan = await plan_retry(source, store, settings.rules, run_id=run_id, lift=lift)
             except RefoldRefused as error:
                 if len(run_ids) == 1:
                     raise

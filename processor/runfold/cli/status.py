@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -11,7 +12,7 @@ from runfold.cli.exits import DONE, NO
 from runfold.cli.opening import reading_log, reading_store
 from runfold.cli.options import HERE, AsOneObject, Every, Places
 from runfold.cli.printing import output, print_facts, print_json, print_line, print_table, shown_time
-from runfold.cli.status_report import PartitionReport, Report, report
+from runfold.cli.status_report import PartitionReport, Report, WorkerReport, report
 from runfold.config import Settings
 from runfold.log.clock import wall_clock
 
@@ -56,10 +57,24 @@ def _show(found: Report, *, json: bool) -> None:
         print_json(found)
         return
     print_table(
-        ("partition", "position", "end", "lag", "lag s", "blocked", "owner", "committed (UTC)", "outcomes"),
+        (
+            "partition",
+            "position",
+            "end",
+            "lag",
+            "lag s",
+            "blocked",
+            "owner",
+            "takeovers",
+            "committed (UTC)",
+            "outcomes",
+        ),
         map(_row, found.partitions),
     )
     print_line("")
+    if found.workers:
+        print_table(("worker", "state", "silent s", "since (UTC)", "partitions"), map(_worker_row, found.workers))
+        print_line("")
     print_facts(
         (
             ("runs", _counts(found.runs) or "none yet"),
@@ -73,6 +88,8 @@ def _show(found: Report, *, json: bool) -> None:
         )
     )
     print_line("")
+    for line in _decided(found):
+        print_line(line)
     for line in found.unhealthy:
         print_line(f"unhealthy: {line}")
     for line in found.remarks:
@@ -90,9 +107,30 @@ def _row(found: PartitionReport) -> tuple[object, ...]:
         found.lag_seconds,
         f"{found.held_back:,} by a transaction" if found.held_back else None,
         found.owner,
+        found.takeovers,
         shown_time(found.committed_at),
         _counts(found.outcomes),
     )
+
+
+def _worker_row(found: WorkerReport) -> tuple[object, ...]:
+    held = ", ".join(map(str, found.partitions)) or "none"
+    return (found.owner, "alive" if found.alive else "silent", found.silent_seconds, shown_time(found.since), held)
+
+
+def _decided(found: Report) -> Iterator[str]:
+    """What people, or the service in their stead, have decided about the log."""
+    for aside in found.set_aside:
+        where = f"partition {aside.partition}, offset {aside.offset}"
+        yield f"set aside: {where}: {aside.reason} ({shown_time(aside.noted_at)} UTC)"
+    for lost in found.lost_ranges:
+        if lost.accepted_at is not None:
+            where = f"partition {lost.partition}, offsets {lost.begin} to {lost.end - 1}"
+            noticed, accepted = shown_time(lost.noticed_at), shown_time(lost.accepted_at)
+            yield f"lost range: {where}, noticed at {noticed}, accepted at {accepted} UTC"
+    for growth in found.growths:
+        what = f"from {growth.before} to {growth.partitions} partitions, with {growth.open_runs:,} open runs"
+        yield f"grown: {what}, accepted at {shown_time(growth.accepted_at)} UTC"
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -9,20 +9,30 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from runfold import wiring
-from runfold.cli.exits import DONE, NO
-from runfold.cli.opening import reading_store
-from runfold.cli.options import HERE, AsOneObject, Places
-from runfold.cli.printing import print_json, print_line, print_table
+from runfold.cli.asking import confirmed
+from runfold.cli.exits import DONE, NO, NoError
+from runfold.cli.opening import reading_log, reading_store, writing_store
+from runfold.cli.options import HERE, AsOneObject, Places, Yes
+from runfold.cli.printing import print_json, print_line, print_table, tell
 from runfold.cli.store_check import Check
 from runfold.cli.store_check import check as checked
 from runfold.cli.text import counted
 from runfold.config import Settings, without_password
+from runfold.fold.rules import COMPATIBLE
+from runfold.log.clock import wall_clock
+from runfold.replay.run_range import own_identity
 from runfold.store.digest import StoreDigest
 from runfold.store.digest import digest as digest_of
 from runfold.store.digest import dump as dump_of
-from runfold.store.port import StoreIdentity
+from runfold.store.growth import open_runs
+from runfold.store.identity import check_owner
+from runfold.store.port import Growth, PartitionsGrown, StoreIdentity
 
-app = App(name="store", help="Migrate, check, dump and digest the store.", default_parameter=Parameter(negative=()))
+app = App(
+    name="store",
+    help="Migrate, check, dump and digest the store.",
+    default_parameter=Parameter(negative=()),
+)
 
 
 Anyway = Annotated[bool, Parameter(name="--json", help="May be said: the lines are JSON anyway.")]
@@ -37,6 +47,25 @@ def migrate(*, json: AsOneObject = False, places: Places = HERE) -> int:
         print_json(identity)
     else:
         print_line(f"{without_password(settings.store)}: schema version {identity.schema_version}")
+    return DONE
+
+
+@app.command(name="accept-growth")
+def accept_growth(*, yes: Yes = False, json: AsOneObject = False, places: Places = HERE) -> int:
+    """Expect the partitions that the log has now, after somebody added some; to be said once, before serve goes on.
+
+    It first shows how many open runs may be split by that, and asks. The other way is to copy the log to a new topic.
+    """
+    settings = places.settings()
+    growth = asyncio.run(_growth(settings))
+    what = f"{growth.before} to {growth.partitions} partitions"
+    tell(f"the log has grown from {what}; {growth.open_runs:,} open runs may be split over two partitions")
+    confirmed("Accept that?", yes=yes)
+    asyncio.run(_accept(settings, growth))
+    if json:
+        print_json(growth)
+    else:
+        print_line(f"accepted: {what}")
     return DONE
 
 
@@ -85,6 +114,28 @@ async def _migrate(settings: Settings) -> StoreIdentity:
         return await store.identity()
     finally:
         await store.close()
+
+
+async def _growth(settings: Settings) -> Growth:
+    async with reading_store(settings) as store, reading_log(settings) as source:
+        owner, kept = await own_identity(source, settings.rules), await store.identity()
+        try:
+            check_owner(kept, owner, compatible=COMPATIBLE)
+        except PartitionsGrown:
+            return Growth(
+                before=kept.partitions or 0,
+                partitions=owner.partitions or 0,
+                open_runs=await open_runs(store),
+                accepted_at=wall_clock(),
+            )
+        raise NoError(
+            f"the log has the {owner.partitions} partitions that the store expects: there is nothing to accept"
+        )
+
+
+async def _accept(settings: Settings, growth: Growth) -> None:
+    async with writing_store(settings) as store:
+        await store.accept_growth(growth)
 
 
 async def _check(settings: Settings) -> Check:

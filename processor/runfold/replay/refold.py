@@ -6,7 +6,7 @@ what comes of it is by construction what a rebuild gives. What may change here i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 from msgspec import Struct
@@ -22,10 +22,14 @@ from runfold.fold.state import RunState, decode_state
 from runfold.fold.usage import Booking, BucketKey, differences
 from runfold.log.port import LogSource
 from runfold.replay.run_range import RefoldRefused, RunRange, bind, check_fold, find_ranges
+from runfold.store.notes import SET_ASIDE as NOTE_SET_ASIDE
 from runfold.store.notes import set_aside_of
-from runfold.store.port import DoorChange, StalePosition, Store, StoreIdentity
+from runfold.store.port import DoorChange, Note, StalePosition, Store, StoreIdentity
 from runfold_schemas.codec import decode_lean
 from runfold_schemas.events import Event
+
+Place = tuple[int, int]
+"""(partition, offset)."""
 
 ATTEMPTS: Final = 10
 _DECIDED: Final = {SECOND_CREATED, TOO_MANY_EVENTS, SET_ASIDE}
@@ -55,11 +59,15 @@ class RetryPart(Struct, frozen=True, kw_only=True):
 
 
 class RetryPlan(Struct, frozen=True, kw_only=True):
-    """What a retry would do to a run: one part for each partition that holds a part of it. ``owner`` is who would write."""
+    """What a retry would do to a run: one part for each partition that holds a part of it. ``owner`` is who would write.
+
+    ``lifted`` are the notes that set records of it aside, and are taken back.
+    """
 
     run_id: str
     parts: list[RetryPart]
     owner: StoreIdentity
+    lifted: list[Note]
 
     @property
     def changes_nothing(self) -> bool:
@@ -90,15 +98,26 @@ async def refold(
 
 
 async def plan_retry(
-    source: LogSource, store: Store, rules: Rules, *, run_id: str, decode: Decode = decode_lean
+    source: LogSource,
+    store: Store,
+    rules: Rules,
+    *,
+    run_id: str,
+    lift: Collection[Place] = (),
+    decode: Decode = decode_lean,
 ) -> RetryPlan:
     """What refolding the run with today's code would change; writes nothing.
+
+    ``lift`` are places, (partition, offset), that were set aside and are to be folded after all: here and now, so that a
+    record which still kills ends this process, and its note stands.
 
     Raises RefoldRefused where the run is unknown, its row damaged, or the log lacks a part of its range, and
     StoreRefused where the store is of another log or fold.
     """
     owner = await check_fold(source, store, rules)
-    set_aside = set_aside_of(await store.notes())
+    notes = await store.notes()
+    lifted = [note for note in notes if note.kind == NOTE_SET_ASIDE and (note.partition, note.offset) in lift]
+    set_aside = set_aside_of(note for note in notes if note not in lifted)
     ranges = await find_ranges(source, store, run_id)
     if not ranges:
         raise RefoldRefused(f"the store has neither a row nor a dead letter of run {run_id}")
@@ -106,7 +125,7 @@ async def plan_retry(
     for part in ranges:
         changes = await refold(source, part, rules=rules, set_aside=set_aside.get(part.partition), decode=decode)
         parts.append(_planned(part, changes))
-    return RetryPlan(run_id=run_id, parts=parts, owner=owner)
+    return RetryPlan(run_id=run_id, parts=parts, owner=owner, lifted=lifted)
 
 
 async def carry_out(store: Store, plan: RetryPlan) -> None:
@@ -115,19 +134,27 @@ async def carry_out(store: Store, plan: RetryPlan) -> None:
     Raises StalePosition where the run changed since it was planned (plan again), StoreRefused as :meth:`Store.bind` does.
     """
     await bind(store, plan.owner)
+    for note in plan.lifted:
+        await store.remove_note(note)
     for part in plan.parts:
         await store.write_through_door(part.change)
 
 
 async def retry(
-    source: LogSource, store: Store, rules: Rules, run_id: str, *, decode: Decode = decode_lean
+    source: LogSource,
+    store: Store,
+    rules: Rules,
+    run_id: str,
+    *,
+    lift: Collection[Place] = (),
+    decode: Decode = decode_lean,
 ) -> RetryPlan:
     """Plan and carry out, again while a living service is quicker; returns the plan that was carried out.
 
     Raises as :func:`plan_retry` does, and StalePosition when the run changed before each of :data:`ATTEMPTS` writes.
     """
     for attempt in range(1, ATTEMPTS + 1):
-        plan = await plan_retry(source, store, rules, run_id=run_id, decode=decode)
+        plan = await plan_retry(source, store, rules, run_id=run_id, lift=lift, decode=decode)
         try:
             await carry_out(store, plan)
         except StalePosition:

@@ -6,10 +6,8 @@ may change here is what is said of a difference; what is compared is what :mod:`
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 from msgspec import Struct
@@ -22,10 +20,10 @@ from runfold.replay.refold import outdated
 from runfold.replay.run_range import bind, check_fold
 from runfold.replay.shadow import BATCH_RECORDS, Progress, Shadow
 from runfold.replay.take_over import Place, RunKey, Spared, WithoutLetters, letters_of, take_over
+from runfold.replay.workspace import fresh_store
 from runfold.store.digest import StoreDigest, digest, in_chunks
 from runfold.store.notes import set_aside_of
-from runfold.store.port import REBUILD, Store, StoreRefused, StoreSnapshot, StoreUnreachable
-from runfold.store.sqlite import SqliteStore
+from runfold.store.port import REBUILD, Store, StoreRefused, StoreSnapshot
 from runfold_schemas.codec import decode_lean
 
 _ROUNDS: Final = 3
@@ -74,7 +72,7 @@ async def verify(
     """
     owner = await check_fold(source, store, rules)
     set_aside = set_aside_of(await store.notes())
-    async with _fresh_store(workspace) as beside:
+    async with fresh_store(workspace) as beside:
         shadow = Shadow(source, beside, rules=rules, decode=decode, set_aside=set_aside, progress=progress)
         await bind(beside, owner)
         lost = await _follow(source, store, shadow)
@@ -86,21 +84,6 @@ async def verify(
             return await _compare(snapshot, shadow, lost=lost, rules=rules, decode=decode)
         finally:
             await snapshot.close()
-
-
-@asynccontextmanager
-async def _fresh_store(workspace: Path) -> AsyncIterator[Store]:
-    try:
-        folder = TemporaryDirectory(prefix="verify-", dir=workspace)
-    except OSError as error:
-        raise StoreUnreachable(f"no folder for the shadow can be made in {workspace}: {error}") from error
-    with folder as path:
-        store = SqliteStore(Path(path, "shadow.db"))
-        await store.open()
-        try:
-            yield store
-        finally:
-            await store.close()
 
 
 async def _follow(source: LogSource, store: Store, shadow: Shadow) -> dict[int, int]:
@@ -125,7 +108,9 @@ async def _begin(source: LogSource, store: Store, shadow: Shadow, positions: Map
     if not new:
         return {}
     firsts = {status.partition: status.first_offset for status in await store.partitions() if status.partition in new}
-    starts = {which: max(first, ranges[which].begin) for which, first in firsts.items()}
+    # What the log had lost before it was folded is as if the log began behind it, though an archive may have it.
+    behind = {lost.partition: lost.end for lost in await store.lost_ranges() if lost.accepted_at is not None}
+    starts = {which: max(first, ranges[which].begin, behind.get(which, 0)) for which, first in firsts.items()}
     await shadow.begin({which: min(start, positions[which]) for which, start in starts.items()})
     return {which: start for which, start in starts.items() if start > firsts[which]}
 

@@ -13,6 +13,7 @@ import multiprocessing
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Final
 
@@ -80,6 +81,7 @@ class Worker:
         self._said, says = context.Pipe(duplex=False)
         task = Task(number=self.number, dead=tuple(self._dead))
         self._process = context.Process(target=self._work, args=(task, says), name=f"runfold-worker-{self.number}")
+        resource_tracker.ensure_running()  # spawn would start it inside, and it unblocks what is blocked
         with _interrupts_blocked():
             self._process.start()
         says.close()
@@ -106,7 +108,7 @@ class Worker:
             while self._said.poll():
                 told = self._said.recv()
                 if isinstance(told, Hello):
-                    self._dead = [told.owner]
+                    self._dead = [*self._dead[-2:], told.owner]  # the one before may not have been buried yet
                 elif isinstance(told, Refusal):
                     words = told.words
         return words
@@ -153,8 +155,8 @@ async def supervise(
             stopping.cancel()
             stop.set()  # nobody is started again
             await _end(workers, tasks, within=drain + 3 * CLOSING_SECONDS)
-        for task in tasks:
-            task.result()
+        if failures := [failure for task in tasks if (failure := task.exception())]:
+            raise failures[0]  # the others refused for the same reason
 
 
 async def _first_failure_or_all(tasks: Sequence[asyncio.Task[None]], stopping: asyncio.Task[bool]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from operator import itemgetter
 
@@ -19,6 +19,7 @@ from runfold.fold.outcome import Flag
 from runfold.fold.usage import SUMS, BucketKey
 from runfold.store.claims import ClaimedRow
 from runfold.store.identity import check_growth, check_owner
+from runfold.store.memory_snapshot import MemorySnapshot
 from runfold.store.port import (
     ClaimHistory,
     Crew,
@@ -28,7 +29,6 @@ from runfold.store.port import (
     LostRange,
     Note,
     PartitionStatus,
-    Row,
     RunFilter,
     Seat,
     StalePosition,
@@ -37,7 +37,7 @@ from runfold.store.port import (
     UsageRow,
     WorkerStatus,
 )
-from runfold.store.rows import check_covered, encode_headers, numbered
+from runfold.store.rows import check_covered, numbered
 from runfold.store.split import chosen
 from runfold_schemas import RunStatus
 
@@ -347,49 +347,8 @@ class MemoryStore:
         )
 
 
-class MemorySnapshot(Struct, frozen=True, kw_only=True):
-    """See :class:`runfold.store.port.StoreSnapshot`. Rows are immutable, so a copy of the dictionaries is a frozen view."""
-
-    reached: dict[int, int]
-    rows: dict[tuple[int, str], RunChange]
-    dead: dict[Place, Letter]
-    booked: dict[tuple[int, int, int], JournalEntry]
-    sums: dict[BucketKey, tuple[int, ...]]
-
-    async def positions(self) -> dict[int, int]:
-        return self.reached
-
-    def runs(self, partition: int) -> Iterator[Row]:
-        return (row for of, row in self.scan_runs() if of == partition)
-
-    def scan_runs(self) -> Iterator[tuple[int, Row]]:
-        for r in self.rows.values():
-            named = (r.run_id, r.thread_id, r.status, r.created_at, r.flags)
-            yield r.partition, (*named, *r.dimensions, r.minute, r.final_timestamp, r.body)
-
-    def letters(self, partition: int) -> Iterator[Row]:
-        for (of, offset), letter in self.dead.items():
-            if of == partition:
-                why = (letter.timestamp, letter.reason, letter.detail)
-                yield (offset, *why, letter.run_id, letter.key, encode_headers(letter), letter.value)
-
-    def journal(self, partition: int) -> Iterator[Row]:
-        for (of, offset, part), entry in self.booked.items():
-            if of == partition:
-                yield (offset, part, entry.run_id, entry.timestamp, *_spelled_out(entry.bucket), *entry.sums)
-
-    def usage(self) -> Iterator[Row]:
-        return ((*_spelled_out(bucket), *sums) for bucket, sums in self.sums.items() if any(sums))
-
-    async def close(self) -> None: ...
-
-
 def _stored(row: RunChange) -> StoredRun:
     return StoredRun(partition=row.partition, run_id=row.run_id, handle=row.handle, body=row.body)
-
-
-def _spelled_out(bucket: BucketKey) -> Row:
-    return (bucket.minute, *bucket.dimensions, bucket.status)
 
 
 def _wants(wanted: RunFilter, row: RunChange) -> bool:

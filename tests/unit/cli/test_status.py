@@ -7,6 +7,7 @@ import pytest
 from runfold import wiring
 from runfold.cli.status_report import report
 from runfold.log.port import Message
+from runfold.store.port import LostRange, Note
 from runfold_schemas import RunCompleted, RunCreated, RunInProgress, encode
 
 AT = 1_760_000_000_000
@@ -103,3 +104,34 @@ def test_status_is_watched(started):
     process = started("status", "--watch", "--json", "--every", "0.05")
     assert process.stdout.readline() != b""
     assert process.stdout.readline() != b""
+
+
+@pytest.mark.usefixtures("world")
+def test_status_shows_workers_and_what_was_decided(cli, settings):
+    """Workers with their partitions and their silence, takeovers, records set aside, and growth, for people and machines."""
+
+    async def work() -> None:
+        store = wiring.open_store(settings)
+        await store.open()
+        await store.claim("gone", {0: 0}, lease=-1)
+        leases = await store.claim("here", dict.fromkeys(range(settings.partitions), 0), lease=60)
+        await store.renew("here", leases, lease=60)
+        await store.renew("idle", {}, lease=60)
+        await store.add_note(Note(partition=0, offset=0, kind="set_aside", reason="it kills", noted_at=AT))
+        await store.note_loss(LostRange(partition=1, begin=5, end=8, noticed_at=AT))
+        await store.close()
+
+    asyncio.run(work())
+    answer = cli("status", "--json")
+    (told,) = answer.lines
+    here, idle = sorted(told["workers"], key=lambda worker: worker["owner"])
+    assert (here["owner"], here["alive"], here["partitions"]) == ("here", True, list(range(settings.partitions)))
+    assert (idle["owner"], idle["partitions"]) == ("idle", [])
+    assert 0 <= here["silent_seconds"] < 60
+    assert [part["takeovers"] for part in told["partitions"]] == [1, 0, 0, 0]
+    assert told["set_aside"] == [{"partition": 0, "offset": 0, "reason": "it kills", "noted_at": AT}]
+    assert answer.code == 1
+    assert "partition 1: offsets 5 to 7 were lost" in told["unhealthy"][0]
+    out = cli("status").out
+    assert "set aside: partition 0, offset 0: it kills" in out
+    assert "idle" in out
