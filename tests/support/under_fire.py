@@ -148,6 +148,11 @@ class Fleet:
         """Wait until that many records are folded."""
         await self.until(lambda found: sum(each.position for each in found) >= position)
 
+    async def all_moved(self) -> None:
+        """Wait until every partition has been folded on from where it stands: whoever owns it has recovered."""
+        stood = {each.partition: each.position for each in await self.look()}
+        await self.until(lambda found: all(each.position > stood.get(each.partition, 0) for each in found))
+
     async def until(self, condition: Callable[[list[PartitionStatus]], bool], *, within: float = PATIENCE) -> None:
         """Wait for a condition of the store's partitions. Patience begins anew with every step forward."""
         best, deadline = -1, time.monotonic() + within
