@@ -95,7 +95,7 @@ def test_usage_is_grouped_zoomed_and_saved(shown: Shown, server: ApiServer) -> N
     """Usage by model has the API's own sums in its table; dragging over the chart zooms; CSV is what the API exports."""
     page = shown.open("usage")
     expect(page.locator(".chart canvas")).to_be_visible()
-    page.get_by_label("By").select_option("model")
+    page.get_by_label("By", exact=True).select_option("model")
     sums = page.get_by_role("region", name="Sums")
     expect(sums.locator("tbody tr").nth(1)).to_be_visible()
     shown_sums = {

@@ -37,7 +37,7 @@ export function facts(pairs) {
   return el(
     "dl",
     { class: "facts" },
-    pairs.filter(([, value]) => value !== null && value !== undefined && value !== "").map(([name, value]) =>
+    pairs.filter(([, value]) => value !== null && value !== undefined && value !== "" && value !== false).map(([name, value]) =>
       el("div", {}, el("dt", {}, name), el("dd", {}, value)),
     ),
   );

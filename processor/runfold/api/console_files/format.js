@@ -23,6 +23,19 @@ export function span(milliseconds) {
   return `${Math.round(milliseconds / 86_400_000)} d`;
 }
 
+/** Labels for points of time (Unix seconds) along an axis: the day where it begins or changes, else the time of day. */
+export function along(points) {
+  let day = null;
+  return points.map((point) => {
+    const [date, clock] = seconds(point).split(" ");
+    const shown = date === day ? "" : date.slice(5);
+    day = date;
+    const midnight = clock === "00:00:00";
+    const label = midnight && points.length > 1 && points[1] - points[0] >= 86_400 ? "" : clock.slice(0, clock.endsWith(":00") ? 5 : 8);
+    return [label, shown].filter(Boolean).join("\n");
+  });
+}
+
 const grouped = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const compacted = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 const money = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 4 });

@@ -98,6 +98,7 @@ function throughput(place, signal) {
       at: look.at / 1000,
       rate: (look.folded - looks[before].folded) / Math.max(0.001, (look.at - looks[before].at) / 1000),
     }));
+    if (points.length < 2) return; // there is no line through one point
     drawn.update(points.map((point) => point.at), [points.map((point) => point.rate)]);
     if (inTable.open) {
       numbers.replaceChildren(

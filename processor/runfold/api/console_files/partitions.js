@@ -39,7 +39,7 @@ const ago = (committed, at) => (committed ? `${span(Math.max(0, at - committed))
 
 function each({ partitions: all, at }) {
   return el("section", { class: "card" }, table("Partitions", [
-    { name: "Partition", number: true, cell: (one) => String(one.partition) },
+    { name: "Partition", cell: (one) => String(one.partition) },
     { name: "Position", number: true, cell: (one) => count(one.position) },
     { name: "Log begins", number: true, cell: (one) => count(one.begin) },
     { name: "Log ends", number: true, cell: (one) => count(one.end) },
@@ -52,7 +52,7 @@ function each({ partitions: all, at }) {
 function outcomes({ partitions: all }) {
   const names = [...new Set(all.flatMap((one) => Object.keys(one.outcomes)))].sort();
   return el("section", { class: "card" }, table("Records by outcome, since the store began", [
-    { name: "Partition", number: true, cell: (one) => String(one.partition) },
+    { name: "Partition", cell: (one) => String(one.partition) },
     ...names.map((name) => ({ name, number: true, cell: (one) => count(one.outcomes[name] ?? 0) })),
   ], all));
 }

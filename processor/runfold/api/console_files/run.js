@@ -11,6 +11,7 @@ export async function run(body, { signal, parts: [id], heading }) {
   const path = `/v1/runfold/runs/${encodeURIComponent(id)}`;
   const state = el("section", { "aria-live": "polite" });
   const history = el("section", { class: "card wide" });
+  history.append(el("p", { class: "hint" }, "Reading its records from the log…"));
   body.append(state, history);
   const look = async () => {
     const known = await ask(path, {}, signal);
@@ -88,11 +89,11 @@ function changed(one) {
   if (!fields.length) return el("span", { class: "hint" }, one.reason ?? one.explanation);
   return el("ul", { class: "changes" }, fields.map(([name, { before, after }]) =>
     el("li", {}, el("code", {}, name), " ",
-      before === null ? null : el("del", {}, short(before)), before === null ? null : " → ", el("ins", {}, short(after)))));
+      before === null ? null : [el("del", {}, short(name, before)), " → "], el("ins", {}, short(name, after)))));
 }
 
-function short(told) {
-  const text = value(told);
+function short(name, told) {
+  const text = name.endsWith("_at") && typeof told === "number" ? seconds(told) : value(told);
   return text.length > 120 ? `${text.slice(0, 120)}…` : text;
 }
 

@@ -126,7 +126,7 @@ function drawn(found, rows, names, asked, signal) {
     `${METRICS[asked.metric][0]} over time; the tables below have the same numbers`,
     found.data.map((bucket) => bucket.start_time),
     (lines.length ? lines : ["all"]).map((label, place) => ({ label, values: values[place] ?? found.data.map(() => 0) })),
-    { signal, show: asked.cost ? usd : compact, zoomed, height: 260, bars: lines.length < 2 },
+    { signal, show: asked.cost ? usd : compact, zoomed, least: asked.cost ? 0.01 : 1, height: 260, bars: lines.length < 2 },
   ).place;
 }
 
