@@ -22,7 +22,7 @@ export function chart(label, times, series, { signal, show = compact, zoomed = n
   const options = () => ({
     width: Math.max(240, place.clientWidth),
     height,
-    padding: [12, 8, 0, 0],
+    padding: [12, 24, 0, 0],
     cursor: { drag: { x: zoomed !== null, y: false, setScale: false } },
     legend: { live: false },
     axes: [{ ...axis, values: (_, points) => along(points), space: 70 }, { ...axis, size: 56, values: (_, ticks) => ticks.map(show) }],

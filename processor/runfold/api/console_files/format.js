@@ -38,11 +38,13 @@ export function along(points) {
 
 const grouped = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const compacted = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
-const money = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 4 });
+const money = new Intl.NumberFormat("en", { minimumFractionDigits: 4, maximumFractionDigits: 4 });
+const round = new Intl.NumberFormat("en", { notation: "compact", minimumFractionDigits: 2, maximumFractionDigits: 3 });
 
 export const count = (number) => (number === null || number === undefined ? null : grouped.format(number));
 export const compact = (number) => (number === null || number === undefined ? null : compacted.format(number));
 export const usd = (number) => (number === null || number === undefined ? null : `$${money.format(number)}`);
+export const roundUsd = (number) => `$${round.format(number)}`;
 
 /** Any JSON value as short text. */
 export function value(told) {

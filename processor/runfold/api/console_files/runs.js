@@ -12,7 +12,7 @@ const TIMES = ["created_after", "created_before"];
 
 export async function runs(body, { signal, query }) {
   const rows = [];
-  const shown = el("div", { "aria-live": "polite" });
+  const shown = el("section", { class: "card", "aria-live": "polite" }, el("p", { class: "hint" }, "Looking…"));
   const more = el("button", { type: "button", hidden: true }, "More");
   body.append(filters(query), shown, more);
   let cursor = null;

@@ -3,7 +3,7 @@
 import { ask, save } from "./api.js";
 import { chart } from "./chart.js";
 import { choice, el, table } from "./dom.js";
-import { compact, count, seconds, usd } from "./format.js";
+import { compact, count, roundUsd, seconds, usd } from "./format.js";
 
 const HOUR = 3_600;
 const DAY = 86_400;
@@ -51,6 +51,7 @@ function reading(query) {
     query: {
       start_time: Math.floor(start), end_time: Math.floor(end), bucket_width: width,
       limit: cost ? 180 : WIDTHS[width][1], "group_by[]": group,
+      timezone: width === "1d" ? Intl.DateTimeFormat().resolvedOptions().timeZone : null, // whose days
     },
   };
 }
@@ -126,7 +127,7 @@ function drawn(found, rows, names, asked, signal) {
     `${METRICS[asked.metric][0]} over time; the tables below have the same numbers`,
     found.data.map((bucket) => bucket.start_time),
     (lines.length ? lines : ["all"]).map((label, place) => ({ label, values: values[place] ?? found.data.map(() => 0) })),
-    { signal, show: asked.cost ? usd : compact, zoomed, least: asked.cost ? 0.01 : 1, height: 260, bars: lines.length < 2 },
+    { signal, show: asked.cost ? roundUsd : compact, zoomed, least: asked.cost ? 0.01 : 1, height: 260, bars: lines.length < 2 },
   ).place;
 }
 
