@@ -36,6 +36,20 @@ class RunStatus(IntEnum):
         return self >= RunStatus.CANCELLED
 
 
+StatusName = Literal[
+    "queued",
+    "in_progress",
+    "requires_action",
+    "cancelling",
+    "cancelled",
+    "failed",
+    "completed",
+    "incomplete",
+    "expired",
+]
+"""The statuses as the API spells them."""
+
+
 class Run(Struct, frozen=True, kw_only=True):
     """One execution of an assistant on a thread, as it now stands. Times are in Unix seconds."""
 

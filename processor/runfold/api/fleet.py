@@ -33,19 +33,8 @@ from runfold.fold.state import RunState
 from runfold.log.clock import wall_clock
 from runfold.replay.history import history
 from runfold.store.port import RunFilter
-from runfold_schemas.run import RunStatus
+from runfold_schemas.run import RunStatus, StatusName
 
-StatusName = Literal[
-    "queued",
-    "in_progress",
-    "requires_action",
-    "cancelling",
-    "cancelled",
-    "failed",
-    "completed",
-    "incomplete",
-    "expired",
-]
 _FARTHEST: Final = 2**53
 _LOOKED_AT: Final = 1_000
 """Open runs that a page of stuck ones looks at, oldest first: the stuck ones are among the oldest."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Final
 
 from msgspec import Struct
@@ -22,8 +21,11 @@ from runfold.log.port import LogError, LogSource
 from runfold.log.waiting import first_waiting
 from runfold.store.port import PartitionStatus, Store
 
-LOG_SECONDS: Final = 1.0
-"""So long the log may take to tell its ends; then the lag is unknown."""
+LOG_SECONDS: Final = 0.5
+"""So long the log may take to tell its ends: whoever asks for a Run waits for it."""
+
+LOG_PAUSE: Final = 5.0
+"""So long a log that did not tell is left alone; until then the lag is unknown."""
 
 Header = tuple[bytes, bytes]
 
@@ -74,6 +76,7 @@ class FreshnessCache(Kept[Look]):
     def __init__(self, store: Store, log: LogAccess) -> None:
         super().__init__(self._look_up)
         self._store, self._log = store, log
+        self._log_again = float("-inf")
 
     def told_to(self, caller: Caller) -> Freshness | None:
         """The look for an answer's body; None before the first."""
@@ -104,10 +107,14 @@ class FreshnessCache(Kept[Look]):
         return Look(whole=whole, confined=confined, whole_headers=whole.headers(), confined_headers=confined.headers())
 
     async def _lag(self, partitions: list[PartitionStatus]) -> tuple[int | None, float | None]:
-        with suppress(LogError, TimeoutError):
+        if time.monotonic() < self._log_again:
+            return None, None
+        try:
             async with asyncio.timeout(LOG_SECONDS):
                 return await _lag_of(await self._log.source(), partitions)
-        return None, None
+        except (LogError, TimeoutError):
+            self._log_again = time.monotonic() + LOG_PAUSE
+            return None, None
 
 
 async def _lag_of(source: LogSource, partitions: list[PartitionStatus]) -> tuple[int, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Final
 
@@ -19,31 +19,47 @@ from runfold.api.log_access import LogAccess
 from runfold.api.manners import LOOPBACK
 from runfold.api.workers import mind, until_signalled
 from runfold.config import ConfigError, Settings
+from runfold.log.port import LogError
+from runfold.store.port import Store
 
 DRAIN_SECONDS: Final = 5
 """So long may answers that are under way take once we are told to stop."""
+
+LOG_SECONDS: Final = 2.0
+"""So long the first answer waits for a log that is slow to open."""
 
 BACKLOG: Final = 2048
 
 
 @asynccontextmanager
 async def opened(settings: Settings) -> AsyncIterator[Api]:
-    """What the rooms read, opened. Raises StoreError where there is no store to read."""
+    """What the rooms read, opened. Raises StoreError where there is no store to read; the log may come later."""
+    async with _store(settings) as store:
+        api = Api.of(settings, store=store, log=LogAccess(partial(wiring.open_source, settings)))
+        try:
+            with suppress(LogError, TimeoutError):
+                async with asyncio.timeout(LOG_SECONDS):
+                    await api.log.source()
+            yield api
+        finally:
+            await api.close()
+
+
+@asynccontextmanager
+async def _store(settings: Settings) -> AsyncIterator[Store]:
     store = wiring.open_answering_store(settings)
     await store.open(write=False)
-    api = Api.of(settings, store=store, log=LogAccess(partial(wiring.open_source, settings)))
     try:
-        yield api
+        yield store
     finally:
-        await api.close()
         await store.close()
 
 
 async def check_answerable(settings: Settings, *, insecure: bool) -> None:
     """Raise StoreError where there is nothing to answer from, ConfigError where strangers could ask without a key."""
-    async with opened(settings) as api:
+    async with _store(settings) as store:
         exposed = settings.api.host not in LOOPBACK and not insecure
-        if exposed and not await api.store.keys():
+        if exposed and not await store.keys():
             raise ConfigError(
                 f"RUNFOLD_API_HOST: at {settings.api.host} strangers can ask, and there are no keys yet: make one with "
                 "`runfold keys create`, or say --insecure to let anybody read"

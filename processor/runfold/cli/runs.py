@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import App, Parameter
 from msgspec import structs
@@ -22,20 +22,10 @@ from runfold.fold.projection import project
 from runfold.fold.state import RunState, decode_state
 from runfold.store.port import RunFilter, Store, StoredRun
 from runfold_schemas import RunStatus
+from runfold_schemas.run import StatusName
 
 app = App(name="runs", help="List, get and watch Runs.", default_parameter=Parameter(negative=()))
 
-StatusName = Literal[
-    "queued",
-    "in_progress",
-    "requires_action",
-    "cancelling",
-    "cancelled",
-    "failed",
-    "completed",
-    "incomplete",
-    "expired",
-]
 _PAGE = 200
 
 

@@ -19,7 +19,7 @@ YOUNG: Final = 100_000
 """How many keys stay young. Fewer and the hand dirties more settled pages a batch; more and new keys dirty more young ones."""
 
 Key = tuple[int, ...]
-_SIZES: Final = (1, 16, 128, 1024)
+_SIZES: Final = (1, 16, 32, 128, 1024)
 _LEVELS: Final = ("young", "settled")
 
 

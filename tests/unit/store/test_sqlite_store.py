@@ -12,7 +12,7 @@ import pytest
 
 from runfold.fold.changes import Changes, PositionChange, RunChange
 from runfold.fold.usage import Dimensions
-from runfold.store import sqlite_keys, sqlite_reads, sqlite_writes
+from runfold.store import sqlite_keys, sqlite_lists, sqlite_writes
 from runfold.store.port import Lease, RunFilter
 from runfold.store.sqlite import SqliteStore
 from runfold_schemas import RunStatus
@@ -71,7 +71,7 @@ async def test_young_keys_stay_few(store: SqliteStore) -> None:
 
 async def test_ids_that_share_a_hash_are_told_apart(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key only says where to look: with three hashes for hundreds of ids every answer is still right."""
-    for module in (sqlite_keys, sqlite_reads, sqlite_writes):
+    for module in (sqlite_keys, sqlite_lists, sqlite_writes):
         monkeypatch.setattr(module, "key_hash", lambda text: len(text) % 3)
     await put(store, *(run(number) for number in range(200)))
     wanted = [f"run_{number}" for number in range(0, 400, 7)]
