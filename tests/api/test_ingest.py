@@ -128,12 +128,15 @@ def test_events_come_in_every_shape(
 
 
 def test_the_answer_tells_up_to_where_to_wait(server: ApiServer, name: str) -> None:
-    """The position is behind the last record of each partition that got one."""
+    """The position is behind the last record of each partition that got one, and is told as reads take it."""
     told = post(server, as_json(numbered(name, 20))).json()
     expected: dict[str, int] = {}
     for of in told["data"]:
         expected[str(of["partition"])] = max(expected.get(str(of["partition"]), 0), of["offset"] + 1)
     assert told["position"] == expected
+    assert dict(part.split(":") for part in told["wait_for"].split(",")) == {
+        of: str(end) for of, end in expected.items()
+    }
 
 
 def test_what_is_sent_again_counts_once(folder: Path, server: ApiServer, name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from azure_trace import events_of, minutes_of_file, needs_trace, requests, told
 from ended_runs import BEGIN, HOURS, ended_runs
 from report_serving import STORES, all_pages, reporting, reports
 
+from runfold.api.errors import BadRequest
+from runfold.api.export import exported
 from runfold_schemas import RunCompleted, RunCreated, Usage
 
 END = BEGIN + HOURS * 3600
@@ -214,6 +217,23 @@ def test_csv_has_the_numbers_of_json(ended: ApiServer) -> None:
         ]
         assert answer.headers["content-type"] == "text/csv; charset=utf-8"
         assert answer.headers["x-runfold-next-page"] == listed.json()["next_page"]
+
+
+def test_parquet_has_the_rows_of_csv(ended: ApiServer) -> None:
+    """Whole numbers as such, unknown is null."""
+    parquet = pytest.importorskip("pyarrow.parquet", reason="NOT PROVEN: pyarrow is not installed (the extra archive)")
+    query = f"/v1/organization/usage/completions?start_time={BEGIN}&bucket_width=1h&group_by[]=model&format="
+    rows = csv.DictReader(io.StringIO(ask(ended, query + "csv").text))
+    table = parquet.read_table(io.BytesIO(ask(ended, query + "parquet").content)).to_pylist()
+    assert [{name: "" if value is None else str(value) for name, value in row.items()} for row in table] == list(rows)
+
+
+def test_parquet_without_pyarrow_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A 400 that says what to install."""
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(BadRequest, match=r"pip install 'runfold\[archive\]'") as raised:
+        exported("parquet", "usage", {"runs": int}, [{"runs": 1}], None)
+    assert raised.value.param == "format"
 
 
 def test_unknown_usage_is_null_and_counted(request: pytest.FixtureRequest, tmp_path: Any) -> None:

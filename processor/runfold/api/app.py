@@ -17,6 +17,7 @@ from runfold import __version__
 from runfold.api import auth, errors
 from runfold.api.api import Api
 from runfold.api.auth import Caller
+from runfold.api.documented import MoneyAsNumber
 from runfold.api.door import Door
 from runfold.api.parameters import check_parameters
 from runfold.api.rooms import ROUTERS
@@ -43,6 +44,7 @@ def framework(api: Api) -> Litestar:
         exception_handlers=errors.HANDLERS,
         request_max_body_size=api.settings.api.largest_body,
         cors_config=CORSConfig(allow_origins=origins) if origins else None,
+        plugins=[MoneyAsNumber()],
         openapi_config=_openapi(),
         logging_config=None,
         debug=False,

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, Final
 
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Schema
+from litestar.openapi.spec.enums import OpenAPIType
+from litestar.plugins import OpenAPISchemaPlugin
+from litestar.typing import FieldDefinition
 
 from runfold.api.errors import ErrorBody
 
@@ -34,3 +39,14 @@ def answers(body: Any, told: str, *more: int, status: int = 200) -> Mapping[int,
         for code in sorted({*_ALWAYS, *more})
     }
     return {status: ResponseSpec(body, description=told, generate_examples=False), **errors}
+
+
+class MoneyAsNumber(OpenAPISchemaPlugin):
+    """Decimals are numbers in answers, with all their digits; the framework takes them for text."""
+
+    @staticmethod
+    def is_plugin_supported_type(value: Any) -> bool:
+        return value is Decimal
+
+    def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:  # noqa: ARG002
+        return Schema(type=OpenAPIType.NUMBER)

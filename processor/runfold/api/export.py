@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, Literal
 
@@ -16,7 +17,7 @@ from litestar.datastructures import Headers
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, Operation, Schema
 from litestar.openapi.spec.enums import OpenAPIType
 
-from runfold.api.errors import BadRequest, NotInstalled
+from runfold.api.errors import BadRequest
 
 Format = Literal["json", "csv", "parquet"]
 MEDIA: Final[dict[str, Format]] = {
@@ -30,6 +31,7 @@ _AMOUNT: Final = (38, 12)
 Columns = dict[str, type]
 
 
+@dataclass
 class Exporting(Operation):
     """Says in the document which other formats a report comes in."""
 
@@ -51,7 +53,7 @@ def format_of(told: Format | None, headers: Headers) -> Format:
 def exported(
     kind: Format, name: str, columns: Columns, rows: Sequence[dict[str, Any]], next_page: str | None
 ) -> Response[Any]:
-    """The rows as a file to be kept. Raises NotInstalled where Parquet is wanted and pyarrow is not there."""
+    """The rows as a file to be kept. Raises BadRequest where Parquet is wanted and pyarrow is not there."""
     body = _parquet(columns, rows) if kind == "parquet" else _csv(columns, rows)
     headers = {"content-disposition": f'attachment; filename="{name}.{kind}"'}
     if next_page is not None:
@@ -78,7 +80,8 @@ def _parquet(columns: Columns, rows: Sequence[dict[str, Any]]) -> bytes:
         import pyarrow as pa  # noqa: PLC0415 - see above
         import pyarrow.parquet as pq  # noqa: PLC0415 - see above
     except ModuleNotFoundError as error:
-        raise NotInstalled("Parquet needs pyarrow: pip install 'runfold[archive]'.", param="format") from error
+        told = "Parquet needs pyarrow, which is not installed here: pip install 'runfold[archive]'."
+        raise BadRequest(told, param="format", code="not_installed") from error
     kinds = {
         name: pa.decimal128(*_AMOUNT) if of is Decimal else pa.type_for_alias(_ARROW[of])
         for name, of in columns.items()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, Literal
 
@@ -55,10 +56,11 @@ class Verdict(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Accepted(Struct, frozen=True, kw_only=True):
-    """The log has all events. ``position`` is, per partition, behind the last of them: what ``wait_for`` takes."""
+    """The log has all events. ``position`` is, per partition, behind the last of them; ``wait_for`` is the same for reads."""
 
     data: list[Verdict]
     position: dict[str, int]
+    wait_for: str
     object: Literal["list"] = "list"
 
 
@@ -69,6 +71,7 @@ class Refused(Struct, frozen=True, kw_only=True):
     data: list[Verdict] | UnsetType = UNSET
 
 
+@dataclass
 class _Events(Operation):
     """Says in the document what a body may be."""
 
@@ -173,7 +176,11 @@ def _acceptance(valid: Sequence[Valid], places: Sequence[Place]) -> Accepted:
                 repeats=None if same == index else same,
             )
         )
-    return Accepted(data=verdicts, position={str(partition): position[partition] for partition in sorted(position)})
+    return Accepted(
+        data=verdicts,
+        position={str(partition): behind for partition, behind in sorted(position.items())},
+        wait_for=",".join(f"{partition}:{behind}" for partition, behind in sorted(position.items())),
+    )
 
 
 router = Router("/v1", route_handlers=[publish_events], tags=["Events"])

@@ -129,7 +129,7 @@ _encode = msgspec.json.Encoder().encode
     summary="Usage by time and group",
     opt={"confined": True},
     operation_class=Exporting,
-    responses=answers(UsagePage, "A page of buckets", 409, 501),
+    responses=answers(UsagePage, "A page of buckets", 409),
 )
 async def usage_completions(
     *,

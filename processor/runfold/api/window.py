@@ -49,7 +49,7 @@ AsFormat = Annotated[
 
 def ids(query: str) -> Any:
     """A filter: any of the values. Commas are part of them."""
-    return QueryParameter(name=query, description="Only these", max_items=1000)
+    return QueryParameter(name=query, description="Only these", max_items=100)
 
 
 Projects = Annotated[list[str] | None, ids("project_ids[]")]
