@@ -24,11 +24,11 @@ import psutil
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "support")]
 
-from api_serving import ApiServer, publish_and_fold
-from feed_reading import PATH, events, positions
-from serving import fill, messages
+from api_serving import ApiServer, publish_and_fold  # noqa: E402
+from feed_reading import PATH, events, positions  # noqa: E402
+from serving import fill, messages  # noqa: E402
 
-from runfold.demo.traffic import interleaved
+from runfold.demo.traffic import interleaved  # noqa: E402
 
 ROUNDS = 3
 
