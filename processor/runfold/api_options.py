@@ -22,6 +22,7 @@ class ApiOptions(Struct, frozen=True, kw_only=True):
     largest_body: int = 16_000_000
     time_limit: float = 30.0
     silent: float = 600.0
+    stream: float = 900.0
     slow: float = 30.0
     url: str = ""
     key: str = ""

@@ -294,6 +294,7 @@ SETTINGS = (
     _api("largest_body", _count(1_000, 2**30), "most bytes of a request"),
     _api("time_limit", _seconds(0.1, 3600), "seconds until an answer has to begin"),
     _api("silent", _seconds(1, 31_536_000), "seconds after which an open run that nothing is heard of is stuck"),
+    _api("stream", _seconds(0.1, 86_400), "seconds after which a reader of the feed is asked to come back"),
     _api("slow", _seconds(0.1, 3600), "seconds after which a reader of the feed that takes nothing is dropped"),
     _api("url", _web_address, "an API that `runfold runs watch` follows, in place of the store"),
     _api("key", _text, "the key that it shows there", secret=True),

@@ -63,7 +63,7 @@ def answering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Answering]:
     told += [event(RunInProgress, 1, run_id="run_2"), Message(b"run_1", b"\x00"), Message(b"\xff", b"{}")]
     publish_and_fold(folder, told)
     key = add_key(folder, "admin")
-    with api_server(folder) as server:
+    with api_server(folder, api_stream=0.2) as server:
         yield Answering(server, key)
 
 
@@ -84,6 +84,8 @@ def test_what_is_real_is_told_as_documented(answering: Answering) -> None:
         "GET /v1/runfold/runs/{run_id}/history": ({"run_id": "run_1"}, {}),
         "GET /v1/runfold/stuck-runs": ({}, {"silent": 0.001}),
         "GET /v1/runfold/dead-letters": ({}, {}),
+        "GET /v1/runfold/status": ({}, {}),
+        "GET /v1/runfold/feed": ({}, {"after": "beginning", "ends": "true"}),
         "GET /v1/organization/usage/completions": ({}, {"start_time": START - 60, "group_by[]": ["model", "status"]}),
         "GET /v1/organization/costs": ({}, {"start_time": START - 60, "group_by[]": ["line_item"]}),
     }

@@ -12,6 +12,7 @@ from msgspec import Struct
 from runfold import wiring
 from runfold.api.freshness import FreshnessCache
 from runfold.api.intake import Intake
+from runfold.api.kept import Kept
 from runfold.api.log_access import LogAccess
 from runfold.api.positions import Positions
 from runfold.api.reading import Reading
@@ -32,6 +33,7 @@ class Api(Struct, frozen=True, kw_only=True):
     freshness: FreshnessCache
     positions: Positions
     windows: Windows
+    counts: Kept[dict[str, int]]
     stopping: asyncio.Event
     """Set where the server is about to go, so that answers without an end find one."""
     usage: UsageReading
@@ -49,6 +51,7 @@ class Api(Struct, frozen=True, kw_only=True):
             freshness=FreshnessCache(store, log),
             positions=Positions(store),
             windows=Windows(store, log),
+            counts=Kept(store.count_runs),
             stopping=asyncio.Event(),
             usage=UsageReading(store, log, settings.rules),
             prices=Prices.of(settings.prices),
@@ -73,4 +76,5 @@ class Api(Struct, frozen=True, kw_only=True):
             await self.freshness.close()
             await self.positions.close()
             await self.windows.close()
+            await self.counts.close()
             await self.log.close()

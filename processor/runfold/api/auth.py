@@ -1,8 +1,8 @@
 """Who is asking, and what they may do. Three scopes: *read*, *publish* and *admin*, which includes both.
 
 A key may be confined to one project: whatever it asks is asked of the store with that project in the query. A route says in
-its ``opt`` which scope it wants (``scope``, by default *read*) and whether it knows confined keys (``confined=True``); one
-that does not say so is closed to them.
+its ``opt`` which scope it wants (``scope``, by default *read*; None where anybody may ask) and whether it knows confined keys
+(``confined=True``); one that does not say so is closed to them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,10 @@ READER: Final = Caller(scopes=frozenset({"read"}))
 def check_scope(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """The guard on every route. Raises Forbidden, or Unauthorized where a key would help."""
     opt, caller = handler.opt, caller_of(connection)
-    require(caller, opt.get("scope", "read"))
+    scope = opt.get("scope", "read")
+    if scope is None:
+        return
+    require(caller, scope)
     if caller.project_id is not None and not opt.get("confined", False):
         raise Forbidden("This is not open to a key that is confined to a project.", code="insufficient_permissions")
 

@@ -22,6 +22,7 @@ from runfold.api.errors import JSON, NotInstalled
 from runfold.api.export import Columns, Exporting, exported, format_of
 from runfold.api.freshness import Freshness
 from runfold.api.given import GivenApi, GivenCaller
+from runfold.api.positions import WAIT, WaitFor, WaitSeconds
 from runfold.api.usage import usage_completions
 from runfold.api.window import (
     COSTS_LIMITS,
@@ -152,8 +153,11 @@ async def list_costs(
     timezone: Zone = None,
     as_known_at: KnownAt = None,
     format: AsFormat = None,  # noqa: A002 - the parameter's name
+    wait_for: WaitFor = None,
+    wait_seconds: WaitSeconds = WAIT,
 ) -> Response[Any]:
     """Days from `start_time` to `end_time`, page by page, in USD."""
+    await api.positions.applied(wait_for, wait_seconds)
     kind = format_of(format, request.headers)
     asked = Asked(
         start_time=start_time,

@@ -16,6 +16,7 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from runfold.api.api import Api
 from runfold.api.auth import ANYBODY, NOBODY, READER, Caller, require
+from runfold.api.console import is_file
 from runfold.api.errors import JSON, ApiError, TimedOut, Unauthorized, answer_of
 from runfold.api.freshness import FreshnessCache, Header
 from runfold.api.keys import KeyRing
@@ -62,7 +63,7 @@ class Door:
 
     async def _let_in(self, scope: HTTPScope, told: Told, receive: Receive, leaving: Leaving) -> None:
         self._manners.check(told)
-        leaving.caller = caller = await self._admitted(told)
+        leaving.caller = caller = await self._admitted(told, str(scope["path"]))
         if not self.api.freshness.young():
             await self.api.freshness.renew()
         cut = short_cut(scope)
@@ -73,9 +74,15 @@ class Door:
         scope.setdefault("state", {})["caller"] = caller
         await self.framework(scope, receive, leaving.send)
 
-    async def _admitted(self, told: Told) -> Caller:
-        """Who asks, if not too often. Preflights come without a key, and are told nothing but what may be asked."""
+    async def _admitted(self, told: Told, path: str) -> Caller:
+        """Who asks, if not too often. Preflights come without a key, and are told nothing but what may be asked.
+
+        So do browsers that open the console, whose files tell nothing either.
+        """
         if told.method == "OPTIONS":
+            return NOBODY
+        if is_file(path):
+            self._limits.take(told.address)
             return NOBODY
         try:
             caller = await self.keys.caller(told.authorization)

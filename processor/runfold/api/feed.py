@@ -18,10 +18,9 @@ from runfold.api.api import Api
 from runfold.api.documented import answers
 from runfold.api.errors import ApiError, BadRequest
 from runfold.api.feed_stream import Stream, Wanted
-from runfold.api.fleet import StatusName
 from runfold.api.given import GivenApi, GivenCaller
 from runfold.api.vector import Vector
-from runfold_schemas.run import RunStatus
+from runfold_schemas.run import RunStatus, StatusName
 
 BEGINNING: Final = "beginning"
 MOST_READERS: Final = 1_000

@@ -26,9 +26,6 @@ from runfold_schemas.run import RunStatus
 HEARTBEAT: Final = 10.0
 """Seconds without an event after which a reader is told where it stands."""
 
-LONGEST: Final = 900.0
-"""Seconds that a stream lasts."""
-
 RETRY: Final = 1_000
 """Milliseconds after which a reader is asked to come back."""
 
@@ -68,8 +65,9 @@ class Stream:
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         telling = asyncio.create_task(self._tell(send))
         leaving = [asyncio.create_task(_left(receive)), asyncio.create_task(self._api.stopping.wait())]
+        longest = self._api.settings.api.stream
         try:
-            await asyncio.wait([telling, *leaving], timeout=LONGEST, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([telling, *leaving], timeout=longest, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in (telling, *leaving):
                 task.cancel()

@@ -85,8 +85,8 @@ class FreshnessCache(Kept[Look]):
         return self.value.whole if caller.project_id is None else self.value.confined
 
     def headers_for(self, caller: Caller) -> Sequence[Header]:
-        """The look for an answer's headers."""
-        if self.value is None:
+        """The look for an answer's headers; nothing for who has not told who it is."""
+        if self.value is None or not caller.scopes:
             return ()
         return self.value.whole_headers if caller.project_id is None else self.value.confined_headers
 

@@ -33,7 +33,7 @@ class Kept(Generic[T]):
     async def renew(self, *, oldest: float = KEPT_SECONDS) -> None:
         """Have a value that is no older than ``oldest`` seconds. Raises what looking raises."""
         age = time.monotonic() - self._at
-        if age < min(oldest, RENEWED_AFTER):
+        if age < min(oldest, max(RENEWED_AFTER, oldest / 2)):
             return
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._renew())

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from litestar import Router
 
-from runfold.api import costs, feed, fleet, ingest, letters, runs
+from runfold.api import console, costs, feed, fleet, ingest, letters, overview, runs
 
-ROUTERS: tuple[Router, ...] = (runs.router, fleet.router, letters.router, feed.router, costs.router, ingest.router)
+ROUTERS: tuple[Router, ...] = (
+    runs.router,
+    fleet.router,
+    letters.router,
+    feed.router,
+    overview.router,
+    costs.router,
+    ingest.router,
+    console.router,
+)

@@ -19,6 +19,7 @@ from runfold.api.errors import JSON, BadRequest
 from runfold.api.export import Columns, Exporting, exported, format_of
 from runfold.api.freshness import Freshness
 from runfold.api.given import GivenApi, GivenCaller
+from runfold.api.positions import WAIT, WaitFor, WaitSeconds
 from runfold.api.window import (
     USAGE_LIMITS,
     AsFormat,
@@ -153,6 +154,8 @@ async def usage_completions(
     timezone: Zone = None,
     as_known_at: KnownAt = None,
     format: AsFormat = None,  # noqa: A002 - the parameter's name
+    wait_for: WaitFor = None,
+    wait_seconds: WaitSeconds = WAIT,
 ) -> Response[Any]:
     """Buckets of the calendar from `start_time` to `end_time`, page by page.
 
@@ -161,6 +164,7 @@ async def usage_completions(
     """
     if batch is not None:
         raise BadRequest("Runs do not tell whether they are of a batch.", param="batch", code="unsupported_parameter")
+    await api.positions.applied(wait_for, wait_seconds)
     kind = format_of(format, request.headers)
     asked = Asked(
         start_time=start_time,

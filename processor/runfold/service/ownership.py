@@ -9,12 +9,8 @@ is to be handed over, between two batches, when nothing of it is in hand.
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple
-
-from uuid_utils import uuid7
 
 from runfold.fold.changes import PositionChange
 from runfold.fold.rules import COMPATIBLE, FOLD_VERSION, Rules
@@ -31,11 +27,6 @@ from runfold.telemetry import Logger
 LOOK_SECONDS: Final = 0.25
 """How often it is looked who is there and what lies free: a partition that was let go of waits no longer than this."""
 _AFTER_FAILURE: Final = 1.0
-
-
-def new_owner() -> str:
-    """A name for this worker that no other one has had: host, process and a part of a UUID."""
-    return f"{socket.gethostname()}:{os.getpid()}:{str(uuid7())[-12:]}"
 
 
 class Change(NamedTuple):
