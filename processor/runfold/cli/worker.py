@@ -16,9 +16,9 @@ from runfold.cli.exits import DONE, meaning_of, tell_cause
 from runfold.config import OFF, Settings
 from runfold.health.watching import watched
 from runfold.service.orphans import die_with_parent
-from runfold.store.owners import new_owner
 from runfold.service.serve import DrainExceeded, Orders, leave_hanging, work
 from runfold.service.supervisor import REFUSALS, Hello, Refusal, Task
+from runfold.store.owners import new_owner
 from runfold.telemetry import configure_logging
 
 

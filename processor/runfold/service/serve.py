@@ -24,8 +24,8 @@ from runfold.service.losses import Losses
 from runfold.service.observer import Observer, Unobserved
 from runfold.service.options import Options
 from runfold.service.ownership import Ownership
-from runfold.store.owners import new_owner
 from runfold.service.trial import Killers
+from runfold.store.owners import new_owner
 from runfold.store.port import Store, StoreError
 from runfold.telemetry import Logger, get_logger
 
