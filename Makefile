@@ -3,9 +3,10 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 py
 	$(shell $(name) -c 'import sys; sys.version_info >= (3, 11) and print("$(name)")' 2>/dev/null)))
 BIN := .venv/bin
 PARALLEL ?= 2
+ENGINE ?= docker
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults lint kafka bench constraints clean
+.PHONY: help install demo test faults lint kafka bench image settings constraints clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +45,12 @@ kafka: ## Apache Kafka on this machine until Ctrl-C (KAFKA="--brokers 3", or "--
 
 bench: .venv/.development ## Measure, beside baselines in the same run
 	@for bench in tests/bench/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
+
+image: ## Build the container image, runfold:VERSION (needs a container engine; ENGINE=podman)
+	$(ENGINE) build --tag runfold:$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) --file deploy/Dockerfile .
+
+settings: .venv/.runtime ## Write deploy/runfold.env anew from the settings that there are
+	$(BIN)/runfold config --env-file > deploy/runfold.env
 
 constraints: ## Compile the pins anew (needs uv)
 	uv pip compile pyproject.toml --extra kafka --extra postgres --extra api --group lint --group test --universal --python-version 3.11 --no-header --upgrade --output-file constraints.txt

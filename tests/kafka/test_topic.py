@@ -121,3 +121,11 @@ def test_a_log_in_a_file_is_no_topic(monkeypatch, capsys):
     monkeypatch.setenv("RUNFOLD_LOG", "sqlite:///x.db")
     assert run(["topic", "check"]) == 2
     assert "is no topic" in capsys.readouterr().err
+
+
+def test_if_missing_makes_a_topic_once(runfold, new_name, admin):
+    """A start-up script that is run again finds its topic as it was, and goes on."""
+    runfold(new_name, "create", "--partitions", "3", "--if-missing")
+    code, printed, told = runfold(new_name, "create", "--partitions", "5", "--if-missing")
+    assert (code, printed, "there is a topic" in told) == (0, "", True)
+    assert len(admin.list_topics(new_name).topics[new_name].partitions) == 3

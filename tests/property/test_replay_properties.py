@@ -6,14 +6,11 @@ Every example has a log and a store in files of its own.
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from random import Random
-from tempfile import TemporaryDirectory
 
-from fold_histories import SMALL, random_log
-from hypothesis import Phase, given, settings
-from hypothesis import strategies as st
-from replay_world import World, flipped, opened
+from hypothesis import given, settings
+from random_worlds import all_run_ids, few, messages, randoms, with_world
+from replay_world import World, flipped
 
 from runfold.fold.admit import run_of_key
 from runfold.log.partitioner import key_hash
@@ -25,48 +22,15 @@ from runfold.replay.verify import verify
 from runfold.store.port import StalePosition
 from runfold.store.sqlite import SqliteStore
 from runfold_schemas import RunCancelling, RunCompleted, RunModified, RunUsageCorrected
-from runfold_schemas.codec import Codec, decode_lean
+from runfold_schemas.codec import Codec
 from runfold_schemas.lean import LEAN_EVENT_TYPES
 
 LATER = (RunCancelling, RunCompleted, RunModified, RunUsageCorrected)
-randoms = st.randoms(use_true_random=False)
-# No shrinking: every example makes and folds files, and a thousand smaller ones would take minutes.
-few = settings(max_examples=15, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
-
-
-def messages(rng: Random) -> list[Message]:
-    """A random log's records, in its order. Some are keyed by another run's id: such a run can lie on both partitions."""
-    return [Message(record.key or b"", record.value or b"") for record in random_log(rng)]
 
 
 def with_run(told: list[Message]) -> list[Message]:
     """Those of them that belong to a run: letters of no run cannot be retried."""
     return [message for message in told if run_of_key(message.key) is not None]
-
-
-async def with_world(rng: Random, claim, *, told: list[Message] | None = None, decode=decode_lean) -> None:
-    """Publish a random log, fold it in random batches, and check a claim."""
-    with TemporaryDirectory() as folder:
-        async with opened(Path(folder), rules=SMALL) as world:
-            left = messages(rng) if told is None else told
-            while left:
-                count = rng.randrange(1, 12)
-                await world.publish(*left[:count])
-                left = left[count:]
-                if rng.random() < 0.4:
-                    await world.serve(most=rng.randrange(1, 5), decode=decode)
-            await world.serve(decode=decode)
-            await claim(world)
-
-
-async def all_run_ids(world: World) -> list[str]:
-    """Every run of which the store has a row or a letter."""
-    snapshot = await world.store.snapshot()
-    try:
-        rows = {str(row[0]) for _, row in snapshot.scan_runs()}
-    finally:
-        await snapshot.close()
-    return sorted(rows | {letter.run_id async for letter in every_letter(world.store) if letter.run_id is not None})
 
 
 def older_code(rng: Random):

@@ -25,7 +25,7 @@ _VERBS: tuple[tuple[str, str, Group, str], ...] = (
     ("usage", "usage:usage", _READING, "Sum up what runs used."),
     ("status", "status:status", _READING, "See what is behind, stuck, missing or rejected."),
     ("dead-letters", "dead_letters:app", _READING, "List, show, retry and discard what was rejected."),
-    ("replay", "replay:app", _PROOF, "A run's history, and the proof that the store is right."),
+    ("replay", "replay:app", _PROOF, "A run's history, how things stood, and the proof."),
     ("topic", "topic:app", _UPKEEP, "Make and check the Kafka topic of the log."),
     ("store", "store:app", _UPKEEP, "Migrate, check, dump and digest the store."),
     ("keys", "keys:app", _UPKEEP, "Create, list and revoke API keys."),

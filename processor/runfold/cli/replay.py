@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import sys
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 from cyclopts import App, Parameter
 
-from runfold.cli.exits import DONE, NO, NoError, WrongUseError
+from runfold.cli import as_of
+from runfold.cli.exits import DONE, NO, NoError
 from runfold.cli.opening import reading_log, reading_store
 from runfold.cli.options import HERE, AsJson, AsOneObject, Places
 from runfold.cli.printing import print_json, print_line, print_table, progress, shown_time
 from runfold.cli.retrying import usage_moves
 from runfold.cli.text import counted
+from runfold.cli.workspace import Workspace, quieten_collector, workspace_of
 from runfold.config import Settings
 from runfold.fold.usage import SUMS
 from runfold.replay import history as replay_history
@@ -27,9 +27,10 @@ from runfold.replay.verify import Verification
 
 app = App(
     name="replay",
-    help="A run's history, and the proof that the store is right.",
+    help="A run's history, how things stood at another time, and the proof that the store is right.",
     default_parameter=Parameter(negative=()),
 )
+app.command(as_of.app)
 
 _LONGEST_VALUE = 60
 _NOTHING: tuple[Any, ...] = (None, "", [], {})
@@ -37,11 +38,22 @@ _SAID_ANYWAY = frozenset(("id", "object"))
 
 
 @app.command
-def history(run_id: str, /, *, json: AsJson = False, places: Places = HERE) -> int:
+def history(
+    run_id: str,
+    /,
+    *,
+    follow: Annotated[
+        bool, Parameter(help="Stay, and show what is published from now on; also of a run yet to come.")
+    ] = False,
+    json: AsJson = False,
+    places: Places = HERE,
+) -> int:
     """Every record of a run: what became of it, and what it changed. Exit code 1 where there is no such run.
 
     It is folded again from the log, from the run's own range alone, with today's code.
     """
+    if follow:
+        asyncio.run(_follow(places.settings(), run_id, json=json))
     entries = asyncio.run(_history(places.settings(), run_id))
     if not entries:
         raise NoError(f"the store knows nothing of a run {run_id!r}")
@@ -58,9 +70,7 @@ def history(run_id: str, /, *, json: AsJson = False, places: Places = HERE) -> i
 @app.command
 def verify(
     *,
-    workspace: Annotated[
-        str | None, Parameter(help="Folder with room for a second store; by default the data folder.")
-    ] = None,
+    workspace: Workspace = None,
     json: AsOneObject = False,
     places: Places = HERE,
 ) -> int:
@@ -70,12 +80,8 @@ def verify(
     workspace, which is cleared.
     """
     settings = places.settings()
-    folder = settings.data if workspace is None else Path(workspace)
-    if workspace is None and not folder.is_dir():
-        folder = Path(tempfile.gettempdir())  # log and store stand elsewhere
-    if not folder.is_dir():
-        raise WrongUseError(f"--workspace {folder}: there is no such folder")
-    _quieten_collector()
+    folder = workspace_of(settings, workspace)
+    quieten_collector()
     found = asyncio.run(_verify(settings, folder))
     if json:
         print_json(_verification(found))
@@ -89,6 +95,24 @@ async def _history(settings: Settings, run_id: str) -> list[HistoryEntry]:
         return await replay_history.history(source, store, settings.rules, run_id)
 
 
+async def _follow(settings: Settings, run_id: str, *, json: bool) -> None:
+    async with reading_log(settings) as source, reading_store(settings) as store:
+        async for entry in replay_history.follow(source, store, settings.rules, run_id):
+            if json:
+                print_json(_as_dict(entry))
+            else:
+                _print_entry(entry)
+            sys.stdout.flush()
+
+
+def _print_entry(entry: HistoryEntry) -> None:
+    """An entry by itself: where it stands, what it is, and beneath it what it changed."""
+    *told, changed = _row(entry)
+    print_line("  ".join(str(part) for part in told if part is not None))
+    for line in changed if isinstance(changed, list) else ():
+        print_line(f"    {line}")
+
+
 async def _verify(settings: Settings, folder: Path) -> Verification:
     with progress("verifying") as bar:
         task = bar.task_ids[0]
@@ -100,13 +124,6 @@ async def _verify(settings: Settings, folder: Path) -> Verification:
                 workspace=folder,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
-
-
-def _quieten_collector() -> None:
-    """What lives now lives on, and a batch leaves no cycles: look for garbage rarely, as the service does."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(200_000, 20, 20)
 
 
 def _row(entry: HistoryEntry) -> tuple[object, ...]:

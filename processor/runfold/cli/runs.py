@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Annotated
 
 from cyclopts import App, Parameter
@@ -25,36 +26,49 @@ from runfold_schemas.run import StatusName
 
 app = App(name="runs", help="List, get and watch Runs.", default_parameter=Parameter(negative=()))
 
-Status = Annotated[StatusName | None, Parameter(help="Only runs in this status.")]
 _PAGE = 200
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Which:
+    """Which runs to list."""
+
+    status: Annotated[StatusName | None, Parameter(help="Only runs in this status.")] = None
+    thread: Annotated[str | None, Parameter(help="Only runs of this thread.")] = None
+    model: Annotated[str | None, Parameter(help="Only runs of this model.")] = None
+    assistant: Annotated[str | None, Parameter(help="Only runs of this assistant.")] = None
+    incomplete: Annotated[bool, Parameter(help="Only runs whose created has not come.")] = False
+    missing: Annotated[bool, Parameter(help="Only runs of which a numbered event has not come.")] = False
+    flagged: Annotated[bool, Parameter(help="Only runs that people should know something of.")] = False
+
+    def wanted(self) -> RunFilter:
+        """The same, as a store is asked."""
+        return RunFilter(
+            status=None if self.status is None else RunStatus[self.status.upper()].value,
+            thread_id=self.thread,
+            model=self.model,
+            assistant_id=self.assistant,
+            incomplete=self.incomplete or None,
+            missing=self.missing or None,
+            flagged=self.flagged or None,
+        )
+
+
+ALL = Which()
 
 
 @app.command(name="list")
 def list_runs(
     *,
-    status: Status = None,
-    thread: Annotated[str | None, Parameter(help="Only runs of this thread.")] = None,
-    model: Annotated[str | None, Parameter(help="Only runs of this model.")] = None,
-    assistant: Annotated[str | None, Parameter(help="Only runs of this assistant.")] = None,
-    incomplete: Annotated[bool, Parameter(help="Only runs whose created has not come.")] = False,
-    missing: Annotated[bool, Parameter(help="Only runs of which a numbered event has not come.")] = False,
-    flagged: Annotated[bool, Parameter(help="Only runs that people should know something of.")] = False,
+    which: Which = ALL,
     after: Annotated[str | None, Parameter(help="Go on behind this run.")] = None,
     limit: Limit = 20,
     json: AsJson = False,
     places: Places = HERE,
 ) -> int:
     """List Runs, newest first."""
-    wanted = RunFilter(
-        status=None if status is None else RunStatus[status.upper()].value,
-        thread_id=thread,
-        model=model,
-        assistant_id=assistant,
-        incomplete=incomplete or None,
-        missing=missing or None,
-        flagged=flagged or None,
-    )
-    asyncio.run(_list(places.settings(), wanted, after=after, limit=limit, json=json))
+    asyncio.run(_list(places.settings(), which.wanted(), after=after, limit=limit, json=json))
     return DONE
 
 
@@ -84,7 +98,7 @@ async def _list(settings: Settings, wanted: RunFilter, *, after: str | None, lim
     async with reading_store(settings) as store:
         if after is not None:
             wanted = _behind(wanted, (await _rows(store, after))[0][1])
-        states = _pages(store, wanted, limit=limit)
+        states = pages(store, wanted, limit=limit)
         if json:
             async for state in states:
                 print_json(project(state))
@@ -95,7 +109,7 @@ async def _list(settings: Settings, wanted: RunFilter, *, after: str | None, lim
         tell(f"the newest {limit:,}; --limit 0 shows all, --after {shown[-1].run_id} goes on")
 
 
-async def _pages(store: Store, wanted: RunFilter, *, limit: int) -> AsyncIterator[RunState]:
+async def pages(store: Store, wanted: RunFilter, *, limit: int) -> AsyncIterator[RunState]:
     """The wanted runs, read page by page. ``limit`` 0 is all of them."""
     left = limit or sys.maxsize
     while left:

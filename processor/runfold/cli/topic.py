@@ -12,8 +12,9 @@ from cyclopts import App, Parameter, Token
 from runfold import wiring
 from runfold.cli.exits import DONE, NO
 from runfold.cli.options import HERE, AsJson, Places
-from runfold.cli.printing import print_json, print_line, print_table
+from runfold.cli.printing import print_json, print_line, print_table, tell
 from runfold.config import Settings
+from runfold.log.port import LogExists
 
 app = App(name="topic", help="Make and check the Kafka topic of the log.", default_parameter=Parameter(negative=()))
 
@@ -42,6 +43,7 @@ Replicas = Annotated[
 Retention = Annotated[
     int, Parameter(converter=_time_span, n_tokens=1, help="How long events are kept: forever, 90d, 2y.")
 ]
+IfMissing = Annotated[bool, Parameter(help="Leave a topic that is there as it is; for start-up scripts.")]
 
 
 @app.command
@@ -50,6 +52,7 @@ def create(
     partitions: Partitions = 12,
     replicas: Replicas = None,
     retention: Retention = _FOREVER,
+    if_missing: IfMissing = False,
     json: AsJson = False,
     places: Places = HERE,
 ) -> int:
@@ -57,7 +60,13 @@ def create(
 
     The number of partitions is for good: a topic that grows splits its open runs over two partitions.
     """
-    made = asyncio.run(_create(places.settings(), partitions=partitions, replicas=replicas, retention=retention))
+    try:
+        made = asyncio.run(_create(places.settings(), partitions=partitions, replicas=replicas, retention=retention))
+    except LogExists as error:
+        if not if_missing:
+            raise
+        tell(str(error))
+        return DONE
     if json:
         print_json(made)
     else:

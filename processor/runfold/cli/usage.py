@@ -72,6 +72,7 @@ By = Annotated[
     tuple[str, ...],
     Parameter(converter=_groups, n_tokens=1, help=f"Group by some of {','.join(GROUPS)}, separated by commas."),
 ]
+AsCsv = Annotated[bool, Parameter(name="--csv", help="Comma-separated values on stdout.")]
 Bucket = Annotated[Literal["minute", "hour", "day"] | None, Parameter(help="One line for each, in UTC.")]
 
 
@@ -82,7 +83,7 @@ def usage(
     begin: From = None,
     end: Until = None,
     json: AsJson = False,
-    as_csv: Annotated[bool, Parameter(name="--csv", help="Comma-separated values on stdout.")] = False,
+    as_csv: AsCsv = False,
     places: Places = HERE,
 ) -> int:
     """Sum up what ended runs used: runs, tokens, seconds in the queue and at work.
@@ -92,19 +93,34 @@ def usage(
     timed_runs, whose times are all known. A period has the minutes that begin in it: --from 12:00:30 begins with 12:01, and
     --until 12:00:30 ends with all of 12:00.
     """
+    check_answer(json=json, as_csv=as_csv)
+    period = minutes_of(begin, end)
+    rows = asyncio.run(_read(places.settings(), begin=period[0], end=period[1]))
+    print_usage(summed(rows, by=by, bucket=bucket), by, json=json, as_csv=as_csv)
+    return DONE
+
+
+def check_answer(*, json: bool, as_csv: bool) -> None:
+    """Raise WrongUseError where two kinds of answer are asked for at once."""
     if json and as_csv:
         raise WrongUseError("--json and --csv are two answers: choose one")
+
+
+def minutes_of(begin: int | None, end: int | None) -> tuple[int | None, int | None]:
+    """The Unix minutes of a period in Unix seconds. Raises WrongUseError where it ends before it begins."""
     if begin is not None and end is not None and begin > end:
         raise WrongUseError(f"--from {shown_seconds(begin)} is later than --until {shown_seconds(end)} (UTC)")
-    rows = asyncio.run(_read(places.settings(), begin=_minute(begin), end=_minute(end)))
-    lines = summed(rows, by=by, bucket=bucket)
+    return _minute(begin), _minute(end)
+
+
+def print_usage(lines: Sequence[UsageLine], by: Sequence[str], *, json: bool, as_csv: bool) -> None:
+    """The lines as JSON Lines, as CSV, or as a table for people."""
     if json:
         print_json(*(as_dict(line, by) for line in lines))
     elif as_csv:
         _print_csv(lines, by)
     else:
         _print_for_people(lines, by)
-    return DONE
 
 
 async def _read(settings: Settings, *, begin: int | None, end: int | None) -> list[UsageRow]:

@@ -17,7 +17,7 @@ from runfold.log.kafka_client import KafkaClient, Topic
 from runfold.log.kafka_errors import told_to_a_person
 from runfold.log.kafka_logging import throttle_client_logs
 from runfold.log.kafka_options import Address, KafkaOptions
-from runfold.log.port import LogError, LogUnreachable
+from runfold.log.port import LogError, LogExists, LogUnreachable
 
 DAY = 86_400_000
 FOREVER = -1
@@ -59,8 +59,8 @@ class KafkaTopic:
     async def create(self, *, partitions: int, replicas: int | None, retention_ms: int) -> dict[str, str]:
         """Make the topic and wait until each partition is served. Returns its settings.
 
-        ``replicas`` None is three, or as many as there are brokers; ``retention_ms`` FOREVER keeps all. Raises LogError
-        where Kafka refuses, also where there is such a topic.
+        ``replicas`` None is three, or as many as there are brokers; ``retention_ms`` FOREVER keeps all. Raises
+        LogExists, and LogError where Kafka refuses.
         """
         copies = replicas or min(3, len(self._brokers()))
         settings = settings_of(copies=copies, retention_ms=retention_ms)
@@ -71,7 +71,7 @@ class KafkaTopic:
             answer = await self._client.client.send(self._controller(), request)
         ((_, error, message, *_),) = answer.topic_errors
         if error == errors.TopicAlreadyExistsError.errno:
-            raise LogError(
+            raise LogExists(
                 f"RUNFOLD_LOG: there is a topic {self._address.topic}; look at it with `runfold topic check`"
             )
         if error:

@@ -25,6 +25,10 @@ class LogMissing(LogError):
     """There is no such log or topic (exit code 3)."""
 
 
+class LogExists(LogError):
+    """There is such a log already, and it is as it was."""
+
+
 class RangeLost(LogError):
     """Offsets that were asked for are below the log's begin: retention has taken them."""
 

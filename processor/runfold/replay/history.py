@@ -6,11 +6,14 @@ change here is what people are told; nothing is decided.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 from msgspec import Struct
 
 from runfold.fold.admit import Decode
+from runfold.fold.batch import PartitionFold
+from runfold.fold.changes import Changes
 from runfold.fold.outcome import EXPLANATIONS, REJECTED, SET_ASIDE, Flag, Outcome, Rejection, Verdict
 from runfold.fold.projection import project
 from runfold.fold.record import Record
@@ -19,7 +22,7 @@ from runfold.fold.state import RunState
 from runfold.fold.usage import Booking, BucketKey, differences
 from runfold.log.port import LogSource
 from runfold.replay.refold import refold
-from runfold.replay.run_range import RunRange, check_log, find_ranges, set_aside_of
+from runfold.replay.run_range import check_log, find_ranges, set_aside_of
 from runfold.store.port import Store
 from runfold_schemas.codec import Unknown, decode_lean
 from runfold_schemas.events import Event
@@ -73,21 +76,63 @@ async def history(
     set_aside = set_aside_of(await store.notes())
     entries: list[HistoryEntry] = []
     for part in await find_ranges(source, store, run_id):
-        teller = _Teller(part, decode)
+        teller = _Teller(part.partition, decode)
         aside = set_aside.get(part.partition)
         await refold(source, part, rules=rules, set_aside=aside, decode=decode, watch=teller.watch)
         entries += teller.entries
     return entries
 
 
+async def follow(
+    source: LogSource, store: Store, rules: Rules, run_id: str, *, wait: float = 1.0, decode: Decode = decode_lean
+) -> AsyncIterator[HistoryEntry]:
+    """The run's history, and then every further record of it as it is published, for ever; also of a run yet to come.
+
+    It does not wait for the store: what is published is told at once. ``wait`` is in seconds. Raises as :func:`history`.
+    """
+    await check_log(source, store, rules)
+    set_aside, key = set_aside_of(await store.notes()), run_id.encode()
+    positions = {status.partition: status.position for status in await store.partitions()}
+    known = {part.partition: part for part in await find_ranges(source, store, run_id)}
+    tellers: dict[int, _Teller] = {}
+    folds: dict[int, PartitionFold] = {}
+    for partition, held in (await source.ranges(range(await source.partitions()))).items():
+        teller = tellers[partition] = _Teller(partition, decode)
+        fold = folds[partition] = PartitionFold(
+            partition, rules=rules, decode=decode, set_aside=set_aside.get(partition), watch=teller.watch
+        )
+        positions.setdefault(partition, held.begin)
+        if part := known.get(partition):
+            async for records in source.read(partition, begin=part.begin, end=part.end, key=key):
+                _fold(fold, records)
+                for entry in teller.take():
+                    yield entry
+    source.assign(positions)
+    while True:
+        for partition, published in (await source.fetch(most_records=10_000, most_bytes=2**24, wait=wait)).items():
+            _fold(folds[partition], [record for record in published if record.key == key])
+            for entry in tellers[partition].take():
+                yield entry
+
+
+def _fold(fold: PartitionFold, records: list[Record]) -> None:
+    if records:
+        fold.fold(records, next_position=records[-1].offset + 1, expected=records[0].offset, changes=Changes())
+
+
 class _Teller:
     """Told of every record by the fold, it remembers how the run looked before."""
 
-    def __init__(self, part: RunRange, decode: Decode) -> None:
+    def __init__(self, partition: int, decode: Decode) -> None:
         self.entries: list[HistoryEntry] = []
-        self._partition, self._decode = part.partition, decode
+        self._partition, self._decode = partition, decode
         self._looks: dict[str, Any] = {}
         self._booked: Booking | None = None
+
+    def take(self) -> list[HistoryEntry]:
+        """What has been told since the last time."""
+        entries, self.entries = self.entries, []
+        return entries
 
     def watch(self, record: Record, event: Event | None, state: RunState | None, verdict: Verdict) -> None:
         rejection = verdict if isinstance(verdict, Rejection) else None

@@ -84,22 +84,27 @@ async def check_log(source: LogSource, store: Store, rules: Rules) -> None:
 
 
 async def find_ranges(source: LogSource, store: Store, run_id: str) -> list[RunRange]:
+    """As :func:`known_ranges`, all of them in the log. Raises RefoldRefused also where it lacks a part of one."""
+    found = await known_ranges(store, run_id)
+    for part in found:
+        await check_covered(source, part)
+    return found
+
+
+async def known_ranges(store: Store, run_id: str) -> list[RunRange]:
     """The run's ranges by partition, below the store's positions; empty where the store knows nothing of the run.
 
-    Raises RefoldRefused where a row cannot be read, or the log lacks a part of a range.
+    Raises RefoldRefused where a row cannot be read.
     """
     rows = {row.partition: row for row in await store.find_run(run_id)}
     letters: dict[int, list[Letter]] = {}
     async for letter in every_letter(store, run_id=run_id):
         letters.setdefault(letter.partition, []).append(letter)
     positions = {status.partition: status.position for status in await store.partitions()}
-    found = [
+    return [
         _range_of(run_id, partition, row=rows.get(partition), letters=letters.get(partition, []), positions=positions)
         for partition in sorted(rows.keys() | letters.keys())
     ]
-    for part in found:
-        await _check_covered(source, part)
-    return found
 
 
 async def every_letter(store: Store, *, run_id: str | None = None) -> AsyncIterator[Letter]:
@@ -150,7 +155,8 @@ def _state_of(row: StoredRun) -> RunState:
     return state
 
 
-async def _check_covered(source: LogSource, part: RunRange) -> None:
+async def check_covered(source: LogSource, part: RunRange) -> None:
+    """Raise RefoldRefused where the log lacks a part of the range."""
     held = (await source.ranges([part.partition]))[part.partition]
     if held.begin > part.begin or held.end < part.end:
         raise RefoldRefused(

@@ -130,11 +130,12 @@ def _noted(snapshot: StoreSnapshot, partition: int) -> Iterator[RunKey]:
     for letter in letters_of(snapshot, partition):
         if letter.run_id is not None:
             yield partition, letter.run_id
-    for entry in _journal_of(snapshot, partition):
+    for entry in journal_of(snapshot, partition):
         yield partition, entry.run_id
 
 
-def _journal_of(snapshot: StoreSnapshot, partition: int) -> Iterator[JournalEntry]:
+def journal_of(snapshot: StoreSnapshot, partition: int) -> Iterator[JournalEntry]:
+    """The partition's journal in a snapshot."""
     for row in snapshot.journal(partition):
         told: dict[str, Any] = dict(zip(JOURNAL_COLUMNS, row, strict=True))
         yield JournalEntry(
@@ -213,7 +214,7 @@ async def _bring_events(
     for chunk in _chunks(letters):
         await shadow.apply(Changes(letters=chunk))
     # In one piece: a record's entries are numbered as they come.
-    journal = [entry for entry in _journal_of(snapshot, partition) if (partition, entry.run_id) in taken]
+    journal = [entry for entry in journal_of(snapshot, partition) if (partition, entry.run_id) in taken]
     if journal:
         await shadow.apply(Changes(journal=journal))
 

@@ -6,10 +6,8 @@ may change here is what is said of a difference; what is compared is what :mod:`
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 from msgspec import Struct
@@ -22,9 +20,9 @@ from runfold.replay.refold import outdated
 from runfold.replay.run_range import bind, check_fold, set_aside_of
 from runfold.replay.shadow import BATCH_RECORDS, Progress, Shadow
 from runfold.replay.take_over import Place, RunKey, Spared, WithoutLetters, letters_of, take_over
+from runfold.replay.workspace import fresh_store
 from runfold.store.digest import StoreDigest, digest, in_chunks
-from runfold.store.port import REBUILD, Store, StoreRefused, StoreSnapshot, StoreUnreachable
-from runfold.store.sqlite import SqliteStore
+from runfold.store.port import REBUILD, Store, StoreRefused, StoreSnapshot
 from runfold_schemas.codec import decode_lean
 
 _ROUNDS: Final = 3
@@ -73,7 +71,7 @@ async def verify(
     """
     owner = await check_fold(source, store, rules)
     set_aside = set_aside_of(await store.notes())
-    async with _fresh_store(workspace) as beside:
+    async with fresh_store(workspace) as beside:
         shadow = Shadow(source, beside, rules=rules, decode=decode, set_aside=set_aside, progress=progress)
         await bind(beside, owner)
         lost = await _follow(source, store, shadow)
@@ -85,21 +83,6 @@ async def verify(
             return await _compare(snapshot, shadow, lost=lost, rules=rules, decode=decode)
         finally:
             await snapshot.close()
-
-
-@asynccontextmanager
-async def _fresh_store(workspace: Path) -> AsyncIterator[Store]:
-    try:
-        folder = TemporaryDirectory(prefix="verify-", dir=workspace)
-    except OSError as error:
-        raise StoreUnreachable(f"no folder for the shadow can be made in {workspace}: {error}") from error
-    with folder as path:
-        store = SqliteStore(Path(path, "shadow.db"))
-        await store.open()
-        try:
-            yield store
-        finally:
-            await store.close()
 
 
 async def _follow(source: LogSource, store: Store, shadow: Shadow) -> dict[int, int]:

@@ -40,6 +40,21 @@ def test_secrets_are_masked(cli, monkeypatch):
     assert "hidden" not in answer.out
 
 
+def test_environment_file_tells_nothing_of_what_is_set(cli, monkeypatch):
+    """Every setting at its default, whatever the environment says, be it wrong: no secret gets into a file that way."""
+    quiet = cli("config", "--env-file")
+    monkeypatch.setenv("RUNFOLD_KAFKA_SASL_PASSWORD", "hidden")
+    monkeypatch.setenv("RUNFOLD_LEASE", "wrong")
+    assert cli("config", "--env-file") == quiet
+    assert quiet.code == 0
+    assert all(f"#{setting.variable}={setting.default}\n" in quiet.out for setting in config.SETTINGS)
+
+
+def test_environment_file_and_json_exclude_each_other(cli):
+    """One of two ways to print is asked for."""
+    assert cli("config", "--env-file", "--json").code == 2
+
+
 @pytest.mark.parametrize(
     ("variable", "text"),
     [

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import signal
 import sqlite3
 from contextlib import closing
 
+import msgspec
 import pytest
 
 from runfold.log.port import Message
-from runfold_schemas import RunCompleted, RunCreated, RunInProgress, Usage
+from runfold_schemas import RunCompleted, RunCreated, RunInProgress, RunUsageCorrected, Usage
 
 AT = 1_760_000_000_000
 USAGE = Usage(prompt_tokens=5, completion_tokens=2, total_tokens=7)
@@ -104,3 +106,21 @@ def test_verify_leaves_nothing_in_its_workspace(cli, tmp_path):
 def test_a_workspace_that_is_not_there_is_wrong_use(cli):
     """The folder has to exist."""
     assert cli("replay", "verify", "--workspace", "/nowhere").code == 2
+
+
+def test_history_is_followed_until_interrupted(started, append):
+    """With --follow each further record is a line when it comes; Ctrl-C ends with 130."""
+    process = started("replay", "history", "a", "--follow", "--json")
+    lines = [msgspec.json.decode(process.stdout.readline()) for _ in range(5)]
+    assert lines[-1]["type"] == "thread.run.completed"
+    append([RunUsageCorrected(run_id="a", thread_id="t", id="4", occurred_at=AT + 3000, usage=USAGE)])
+    assert msgspec.json.decode(process.stdout.readline())["type"] == "thread.run.usage_corrected"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
+
+
+def test_people_following_see_what_changed(started):
+    """Without --json an entry is a line, with what it changed beneath it."""
+    process = started("replay", "history", "a", "--follow")
+    lines = iter(process.stdout.readline, b"")
+    assert b"    status: queued -> in_progress\n" in lines

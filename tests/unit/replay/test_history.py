@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from fold_stories import START
 from replay_world import NOW, correction, life, run_ids
 
 from runfold.log.port import Message
 from runfold.log.sqlite import SqliteSink, SqliteSource
-from runfold.replay.history import Change, history
+from runfold.replay.history import Change, follow, history
 from runfold.replay.run_range import RefoldRefused
 from runfold.store.port import Note, StoreRefused
 from runfold_schemas import RunInProgress, encode
@@ -155,3 +157,27 @@ async def test_the_history_of_another_log_is_refused(served, tmp_path):
     with pytest.raises(StoreRefused, match="belongs to the log"):
         await history(other, served.store, served.rules, "run_0")
     await other.close()
+
+
+async def test_following_goes_on_with_what_is_published(served):
+    """First the history there is, then each further record as it comes, whether the store has met it or not."""
+    run_id = run_ids(8)[1]
+    told = follow(served.source, served.store, served.rules, run_id, wait=0.05)
+    before = await history(served.source, served.store, served.rules, run_id)
+    assert [await anext(told) for _ in before] == before
+    await served.publish(*life("somebody_else"), correction(run_id, tokens=50))
+    entry = await asyncio.wait_for(anext(told), 10)
+    assert (entry.type, entry.outcome, entry.usage[0].sums[2]) == ("thread.run.usage_corrected", "applied", 48)
+    await told.aclose()
+
+
+async def test_a_run_yet_to_come_can_be_followed(world):
+    """Of a run that nobody has published yet, the first record is told when it comes."""
+    await world.bind(world.store)
+    told = follow(world.source, world.store, world.rules, "later", wait=0.05)
+    first = asyncio.create_task(anext(told))
+    await asyncio.sleep(0)
+    await world.publish(*life("later"))
+    entries = [await asyncio.wait_for(first, 10), await anext(told), await anext(told)]
+    assert [entry.changed["status"].after for entry in entries] == ["queued", "in_progress", "completed"]
+    await told.aclose()
