@@ -30,16 +30,28 @@ class Kept(Generic[T]):
         """Whether :meth:`renew` has nothing to do: asked with every request, so that most need not await it."""
         return time.monotonic() - self._at < RENEWED_AFTER
 
-    async def renew(self, *, oldest: float = KEPT_SECONDS) -> None:
-        """Have a value that is no older than ``oldest`` seconds. Raises what looking raises."""
+    async def renew(self) -> None:
+        """Have a value that is no older than KEPT_SECONDS. Raises what looking raises."""
         age = time.monotonic() - self._at
-        if age < min(oldest, max(RENEWED_AFTER, oldest / 2)):
+        if age < RENEWED_AFTER:
             return
+        looking = self._begin()
+        if age >= KEPT_SECONDS:
+            await asyncio.shield(looking)
+
+    async def renew_now(self, *, pause: float) -> None:
+        """Have a value of a look that begins no earlier than now, ``pause`` seconds after the one before it at the soonest."""
+        now = time.monotonic()
+        while self._at < now:
+            await asyncio.sleep(self._at + pause - time.monotonic())
+            await asyncio.shield(self._begin())
+
+    def _begin(self) -> asyncio.Task[None]:
+        """The look that is under way, or a new one."""
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._renew())
             self._looking.add_done_callback(_seen)
-        if age >= oldest:
-            await asyncio.shield(self._looking)
+        return self._looking
 
     async def _renew(self) -> None:
         at = time.monotonic()
