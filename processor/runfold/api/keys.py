@@ -68,7 +68,7 @@ class KeyRing(Kept[dict[bytes, ApiKey]]):
         if told is None:
             raise _incorrect()
         if told[1] not in self.value:
-            await self.renew(oldest=_SOONEST_LOOK)
+            await self.renew_now(pause=_SOONEST_LOOK)
         return self._known(told[1], told[2])
 
     def _known(self, key_id: bytes, secret: bytes) -> Caller:
