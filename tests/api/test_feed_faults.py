@@ -47,16 +47,22 @@ class World:
 
     async def kill_api(self, random: Random) -> None:
         """One of its workers, which is replaced; or all of it."""
-        assert self.api is not None
+        if self.api is None or self.api.ended:
+            return
         parent = psutil.Process(self.api.pid)
         workers = [one for one in parent.children() if "spawn_main" in " ".join(one.cmdline())]
-        if workers and random.random() < 0.5:
-            random.choice(workers).kill()
-            return
-        for one in (*workers, parent):
-            one.kill()
-        await asyncio.to_thread(self.api.stop, signal.SIGKILL)
-        await self.start_api()
+        victims = [random.choice(workers)] if workers and random.random() < 0.5 else [*workers, parent]
+        for one in victims:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+
+    async def mind_api(self) -> None:
+        """Start it again where it has given up, as it does when workers die as soon as they begin: what an init system does."""
+        while True:
+            await asyncio.sleep(0.3)
+            if self.api is not None and self.api.ended:
+                await asyncio.to_thread(self.api.stop, signal.SIGKILL)
+                await self.start_api()
 
     async def start_fold(self) -> None:
         self.fold = Server(self.folder, batch_records=100, **self.store)
@@ -141,6 +147,7 @@ async def test_readers_end_with_every_last_state(
             assert world.fold is not None
             await world.fold.said("batch_committed")
             await world.start_api()
+            minding = asyncio.create_task(world.mind_api())
             following = [asyncio.create_task(reader.follow()) for reader in readers]
             end = time.monotonic() + seconds
             while time.monotonic() < end:
@@ -148,6 +155,8 @@ async def test_readers_end_with_every_last_state(
                 await (world.kill_api(random) if random.random() < 0.5 else world.kill_fold())
         world.final, states = await _folded(world)
         await asyncio.wait_for(asyncio.gather(*following), 120)
+        minding.cancel()
+        await asyncio.wait((minding,))
     finally:
         if world.api is not None:
             world.api.stop(signal.SIGKILL)

@@ -1,8 +1,8 @@
 """What the feed costs: the fold's CPU an event, with nobody reading and with twenty readers of all of it.
 
 Run: ``python tests/bench/bench_feed.py [--events 200000] [--readers 20]``. The two are folded by turns, in processes of their
-own, from the same log. CPU is of the folding process alone, so that other load on the machine does not count; that of the API
-process, which serves the readers, stands beside it.
+own, from the same log. CPU is of the folding process alone, its start included, so that other load on the machine does not
+count; that of the API process, which serves the readers, stands beside it.
 """
 
 from __future__ import annotations

@@ -52,6 +52,11 @@ class ApiServer:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended by itself, or been killed."""
+        return self._process.poll() is not None
+
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """End it; returns its exit code. What it said until then is in ``said``."""
         self._process.send_signal(how)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Final
 
 from msgspec import Struct
 
@@ -14,13 +15,16 @@ from runfold.api.freshness import FreshnessCache
 from runfold.api.intake import Intake
 from runfold.api.kept import Kept
 from runfold.api.log_access import LogAccess
-from runfold.api.positions import Positions
+from runfold.api.positions import PAUSE, Positions
 from runfold.api.reading import Reading
 from runfold.api.usage_reading import UsageReading
 from runfold.api.windows import Windows
 from runfold.config import Settings
 from runfold.report.prices import Prices
 from runfold.store.port import Store
+
+COUNTED: Final = 10.0
+"""Seconds for which runs that were counted by status need not be counted again: it is a sum over all of them."""
 
 
 class Api(Struct, frozen=True, kw_only=True):
@@ -51,7 +55,7 @@ class Api(Struct, frozen=True, kw_only=True):
             freshness=FreshnessCache(store, log),
             positions=Positions(store),
             windows=Windows(store, log),
-            counts=Kept(store.count_runs),
+            counts=Kept(store.count_runs, kept=COUNTED),
             stopping=asyncio.Event(),
             usage=UsageReading(store, log, settings.rules),
             prices=Prices.of(settings.prices),
@@ -67,6 +71,12 @@ class Api(Struct, frozen=True, kw_only=True):
             yield store
         finally:
             await store.close()
+
+    async def applied(self, wait_for: str | None, wait_seconds: float) -> None:
+        """Return once these positions are folded, which the answer's freshness shows then. Raises BadRequest, TimedOut."""
+        if wait_for is not None:
+            await self.positions.applied(wait_for, wait_seconds)
+            await self.freshness.renew_now(pause=PAUSE)
 
     async def close(self) -> None:
         """Close all but the store, which is whoever's who opened it."""

@@ -157,7 +157,7 @@ async def list_costs(
     wait_seconds: WaitSeconds = WAIT,
 ) -> Response[Any]:
     """Days from `start_time` to `end_time`, page by page, in USD."""
-    await api.positions.applied(wait_for, wait_seconds)
+    await api.applied(wait_for, wait_seconds)
     kind = format_of(format, request.headers)
     asked = Asked(
         start_time=start_time,

@@ -12,6 +12,7 @@ from litestar import Router, get
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import HeaderParameter, QueryParameter
 from litestar.types import ASGIApp
+from msgspec import Struct
 
 from runfold.api import vector
 from runfold.api.api import Api
@@ -33,9 +34,17 @@ class Gone(ApiError):
     status, type = 410, "invalid_request_error"
 
 
+class FeedEvent(Struct, frozen=True, kw_only=True):
+    """One event: ``thread.run.STATUS``, its data the Run as JSON, its id where to go on behind it."""
+
+    id: str
+    event: str
+    data: str
+
+
 _EVENTS: Final = ResponseSpec(
-    str,
-    description="Events `thread.run.STATUS` whose data is the Run and whose id is where to go on; a comment now and then",
+    FeedEvent,
+    description="Events, and now and then an id alone: where the reader stands while nothing happens",
     media_type="text/event-stream",
     generate_examples=False,
 )

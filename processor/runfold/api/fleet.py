@@ -102,7 +102,7 @@ async def list_all_runs(
     wait_seconds: WaitSeconds = WAIT,
 ) -> Response[Any]:
     """Runs by status, model, assistant, project and age. What no index finds is looked for a little at a time."""
-    await api.positions.applied(wait_for, wait_seconds)
+    await api.applied(wait_for, wait_seconds)
     wanted = RunFilter(
         status=None if status is None else RunStatus[status.upper()].value,
         model=model,
@@ -152,7 +152,7 @@ async def get_known_run(
     wait_seconds: WaitSeconds = WAIT,
 ) -> Response[Any]:
     """The Run with its timeline, flags, gaps, and its place in the log."""
-    await api.positions.applied(wait_for, wait_seconds)
+    await api.applied(wait_for, wait_seconds)
     parts = await api.reading.parts(caller, run_id)
     if not parts:
         raise no_run(run_id)

@@ -11,7 +11,7 @@ from typing import Final, Generic, TypeVar
 T = TypeVar("T")
 
 KEPT_SECONDS: Final = 1.0
-RENEWED_AFTER: Final = 0.5
+"""Seconds that a value is kept; where somebody asks, it is renewed when it is half as old."""
 
 
 class Kept(Generic[T]):
@@ -20,23 +20,24 @@ class Kept(Generic[T]):
     ``value`` is None before the first :meth:`renew`.
     """
 
-    def __init__(self, look: Callable[[], Awaitable[T]]) -> None:
+    def __init__(self, look: Callable[[], Awaitable[T]], *, kept: float = KEPT_SECONDS) -> None:
         self.value: T | None = None
+        self._kept = kept
         self._look = look
         self._at = float("-inf")
         self._looking: asyncio.Task[None] | None = None
 
     def young(self) -> bool:
         """Whether :meth:`renew` has nothing to do: asked with every request, so that most need not await it."""
-        return time.monotonic() - self._at < RENEWED_AFTER
+        return time.monotonic() - self._at < self._kept / 2
 
     async def renew(self) -> None:
-        """Have a value that is no older than KEPT_SECONDS. Raises what looking raises."""
+        """Have a value that is no older than it may be kept. Raises what looking raises."""
         age = time.monotonic() - self._at
-        if age < RENEWED_AFTER:
+        if age < self._kept / 2:
             return
         looking = self._begin()
-        if age >= KEPT_SECONDS:
+        if age >= self._kept:
             await asyncio.shield(looking)
 
     async def renew_now(self, *, pause: float) -> None:

@@ -1,13 +1,13 @@
 """How log, store and workers stand: what the console shows first, and `runfold status` shows in a terminal.
 
-Counting runs by status is a sum over all of them: it is made at most every COUNTED seconds, and not while nobody looks.
+Counting runs by status is a sum over all of them: it is made now and then, and not while nobody looks.
 """
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import msgspec
 from litestar import Response, Router, get
@@ -22,8 +22,6 @@ from runfold.log.clock import wall_clock
 from runfold.log.port import LogError, Range
 from runfold.store.port import PartitionStatus
 from runfold_schemas.run import RunStatus
-
-COUNTED: Final = 10.0
 
 
 class PartitionState(Struct, frozen=True, kw_only=True):
@@ -64,7 +62,7 @@ _encode = msgspec.json.Encoder().encode
 )
 async def get_status(*, api: GivenApi, caller: GivenCaller) -> Response[Any]:
     """Partitions with their workers and lag, runs by status, dead letters by reason."""
-    await api.counts.renew(oldest=COUNTED)
+    await api.counts.renew()
     counts = api.counts.value or {}
     now = wall_clock()
     known = await api.store.partitions()

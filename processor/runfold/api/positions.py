@@ -66,10 +66,8 @@ class Positions:
                 return None
         return found
 
-    async def applied(self, wait_for: str | None, wait_seconds: float) -> None:
+    async def applied(self, wait_for: str, wait_seconds: float) -> None:
         """Return once these positions are folded: what a route's ``wait_for`` asks. Raises BadRequest, TimedOut."""
-        if wait_for is None:
-            return
         wanted = vector.read(wait_for, param="wait_for")
         if await self.until(lambda found: _reached(wanted, found), seconds=wait_seconds) is None:
             raise TimedOut(

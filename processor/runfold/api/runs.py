@@ -127,7 +127,7 @@ async def list_runs(
     wait_seconds: WaitSeconds = WAIT,
 ) -> Response[Any]:
     """The thread's Runs, page by page; with both cursors, those between them."""
-    await api.positions.applied(wait_for, wait_seconds)
+    await api.applied(wait_for, wait_seconds)
     body = await list_of_thread(api, caller, thread_id=thread_id, limit=limit, order=order, after=after, before=before)
     return Response(body, media_type=JSON)
 
@@ -149,7 +149,7 @@ async def get_run(
     wait_seconds: WaitSeconds = WAIT,
 ) -> Response[Any]:
     """The Run as it stands."""
-    await api.positions.applied(wait_for, wait_seconds)
+    await api.applied(wait_for, wait_seconds)
     body, headers = await retrieve(api, caller, thread_id=thread_id, run_id=run_id)
     return Response(body, media_type=JSON, headers=headers)
 

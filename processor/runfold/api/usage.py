@@ -164,7 +164,7 @@ async def usage_completions(
     """
     if batch is not None:
         raise BadRequest("Runs do not tell whether they are of a batch.", param="batch", code="unsupported_parameter")
-    await api.positions.applied(wait_for, wait_seconds)
+    await api.applied(wait_for, wait_seconds)
     kind = format_of(format, request.headers)
     asked = Asked(
         start_time=start_time,
