@@ -28,7 +28,7 @@ from runfold_schemas.run import Run, RunStatus
 
 Order = Literal["asc", "desc"]
 MOST: Final = 100
-POLL_AFTER: Final = {RunStatus.QUEUED: 500, RunStatus.IN_PROGRESS: 500, RunStatus.CANCELLING: 500}
+POLL_AFTER: Final[dict[int, int]] = {RunStatus.QUEUED: 500, RunStatus.IN_PROGRESS: 500, RunStatus.CANCELLING: 500}
 """Milliseconds after which asking again is worth while; a run that stands still does not say."""
 
 
@@ -62,7 +62,7 @@ async def retrieve(api: Api, caller: Caller, *, thread_id: str, run_id: str) -> 
     state = await api.reading.run(caller, run_id)
     if state is None or state.thread_id != thread_id:
         raise no_run(run_id)
-    poll = POLL_AFTER.get(RunStatus(state.status))
+    poll = POLL_AFTER.get(state.status)
     return encode_run(state), {} if poll is None else {"openai-poll-after-ms": str(poll)}
 
 
