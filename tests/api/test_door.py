@@ -80,7 +80,7 @@ def test_a_large_body_is_refused(open_house: ApiServer) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/nothing/here", 404), ("POST", LISTED, 405), ("PUT", "/v1/runfold/runs", 405), ("GET", "/", 404)],
+    [("GET", "/nothing/here", 404), ("POST", LISTED, 405), ("PUT", "/v1/runfold/runs", 405), ("GET", "/nowhere", 404)],
 )
 def test_every_error_has_openai_s_shape(open_house: ApiServer, method: str, path: str, status: int) -> None:
     """Also what the framework refuses is told as OpenAI's clients read it."""

@@ -266,5 +266,5 @@ def test_the_document_has_every_parameter(ended: ApiServer) -> None:
     assert told == {
         *("start_time", "end_time", "bucket_width", "limit", "page", "batch"),
         *("group_by[]", "project_ids[]", "user_ids[]", "api_key_ids[]", "models[]"),
-        *("timezone", "as_known_at", "format"),
+        *("timezone", "as_known_at", "format", "wait_for", "wait_seconds"),
     }

@@ -18,7 +18,9 @@ from store_batches import FOLD, claim
 from runfold.store import sqlite_schema
 from runfold.store.port import StoreError, StoreRefused, StoreUnreachable
 from runfold.store.sqlite import SqliteStore
-from runfold.store.sqlite_connection import Lane
+from runfold.store.sqlite_connection import MAKE
+from runfold.store.sqlite_lane import Lane
+from runfold.store.sqlite_links import place_of
 
 NOBODY = 65534
 
@@ -150,7 +152,7 @@ async def test_a_store_of_the_first_schema_is_served_on(tmp_path: Path, monkeypa
     path = tmp_path / "store.db"
     with monkeypatch.context() as first:
         first.setattr(sqlite_schema, "MIGRATIONS", sqlite_schema.MIGRATIONS[:1])
-        lane = Lane(path, write=True)
+        lane = Lane(place_of(path), mode=MAKE)
         await lane.open()
         await lane.run(sqlite_schema.migrate, path)
         await lane.run(

@@ -25,8 +25,8 @@ class Worker:
         self._log = folder / f"worker-{number}.log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "runfold", "serve", *options],
-                env=environment,
+                [sys.executable, "-m", "runfold", "serve", "--no-api", *options],
+                env={"RUNFOLD_HEALTH": "off", **environment},  # several on one machine: none listens
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -24,8 +24,6 @@ from runfold.api.vector import Vector
 from runfold_schemas.run import RunStatus, StatusName
 
 BEGINNING: Final = "beginning"
-MOST_READERS: Final = 1_000
-"""Readers of one process."""
 
 
 class Gone(ApiError):

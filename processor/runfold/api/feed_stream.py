@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Final
 
 from litestar.types import Receive, Scope, Send
@@ -73,7 +74,9 @@ class Stream:
                 task.cancel()
             await asyncio.wait([telling, *leaving])
         if telling.cancelled() or telling.result():
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            with suppress(TimeoutError):  # the end waits for a reader no longer than an event does
+                async with asyncio.timeout(self._api.settings.api.slow):
+                    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _tell(self, send: Send) -> bool:
         """Tell until told to leave off. False where the reader takes nothing, not even an end; then its connection breaks.

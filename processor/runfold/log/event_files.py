@@ -91,7 +91,11 @@ def decode_with_fillings(value: bytes, now: int) -> tuple[Event | Unknown | Malf
         return None
     fillings = {"id": _LONGEST_ID, "occurred_at": now}
     filled = fields | {name: fillings[name] for name in left_out}
-    return decode(msgspec.msgpack.encode(filled)), left_out
+    try:
+        encoded = msgspec.msgpack.encode(filled)
+    except (OverflowError, ValueError, RecursionError):  # JSON goes further than MessagePack: that is what is wrong with it
+        return None
+    return decode(encoded), left_out
 
 
 def _fields_of(value: bytes) -> dict[str, Any] | None:

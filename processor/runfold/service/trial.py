@@ -90,5 +90,11 @@ def _part(batch: Batch, places: Mapping[int, tuple[int, int]]) -> Batch:
         which: batch.positions[which] if last == len(batch.records[which]) else batch.records[which][last].offset
         for which, (_, last) in places.items()
     }
-    newest = max(of[-1].timestamp for of in records.values())
-    return batch._replace(records=records, positions=positions, size=sum(map(len, records.values())), newest=newest)
+    taken = [record for of in records.values() for record in of]
+    return batch._replace(
+        records=records,
+        positions=positions,
+        size=len(taken),
+        bytes=sum(len(record.value or b"") for record in taken),
+        newest=max(of[-1].timestamp for of in records.values()),
+    )

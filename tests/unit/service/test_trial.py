@@ -19,7 +19,8 @@ def batch(**partitions: range) -> Batch:
         int(name[1:]): [StoredRecord(at, at, b"k", b"v", ()) for at in at_all] for name, at_all in partitions.items()
     }
     positions = {which: of[-1].offset + 2 for which, of in records.items()}
-    return Batch(records, positions, 0.0, sum(map(len, records.values())), 9)
+    size = sum(map(len, records.values()))
+    return Batch(records, positions, seconds=0.0, size=size, bytes=size, newest=9)
 
 
 def lease(position: int, **history: int) -> Lease:
