@@ -93,7 +93,11 @@ def decode_with_fillings(value: bytes, now: int) -> tuple[Event | Unknown | Malf
     filled = fields | {name: fillings[name] for name in left_out}
     try:
         encoded = msgspec.msgpack.encode(filled)
-    except (OverflowError, ValueError, RecursionError):  # JSON goes further than MessagePack: that is what is wrong with it
+    except (
+        OverflowError,
+        ValueError,
+        RecursionError,
+    ):  # JSON goes further than MessagePack: that is what is wrong with it
         return None
     return decode(encoded), left_out
 
