@@ -5,13 +5,18 @@ from random import Random
 import msgspec
 import pytest
 
-from runfold.log.event_files import read_entries
+from runfold.log.event_files import decode_with_fillings, read_entries
 from runfold.log.message_frames import BrokenFrameError, frame_end
 from runfold_schemas import Event, RunCompleted, RunQueued, Usage, encode, encode_json
 from runfold_schemas.testing import random_event, random_json
 
 NOW = 1_790_000_000_000
 DAY = 86_400_000
+
+
+def test_what_json_alone_can_hold_is_not_filled_in():
+    """An integer beyond 64 bits is what is wrong with a line, whatever else is left out of it; the reader goes on."""
+    assert decode_with_fillings(b'{"type": "thread.run.queued", "x": 79121428436096357761024}', NOW) is None
 
 
 def entries(*blocks: bytes):
