@@ -129,11 +129,11 @@ async def test_more_workers_than_partitions(make_topic, postgres_url, tmp_path):
 
 @pytest.mark.parametrize("embedded", [False, True], ids=["kafka-postgresql", "kafka-sqlite"])
 async def test_workers_of_one_machine_end_together(make_topic, postgres_url, tmp_path, embedded):
-    """`--workers 3 --until-end` ends by itself when all partitions are folded, each record once."""
+    """`--workers 3 --until-end` ends by itself when all partitions are folded, each record once, and by more than one."""
     world = World(tmp_path, topic=make_topic(PARTITIONS), store="" if embedded else postgres_url, **SMALL)
     await world.write(written(20_000))
     service = await world.serve("--workers", "3", "--until-end")
     assert (await service.ended(), service.text) == (0, "")
     assert await world.held() == await world.quiet()
-    assert {line["worker"] for line in service.events("batch_committed")} == {1, 2, 3}
+    assert len({line["worker"] for line in service.events("batch_committed")}) > 1  # the third may find all done
     await world.close()

@@ -47,7 +47,7 @@ class LogCutShort(LogError):
     def __init__(self, *, partition: int, wanted: int, end: int) -> None:
         super().__init__(
             f"partition {partition}: offset {wanted} was read up to, but the log now ends at {end}: it has lost records, or "
-            "was made anew. Restore it, or point RUNFOLD_STORE at a new store"
+            "was made anew. Restore it, name the store's own log in RUNFOLD_LOG, or point RUNFOLD_STORE at a new store"
         )
         self.partition, self.wanted, self.end = partition, wanted, end
 
