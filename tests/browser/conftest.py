@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,21 +25,26 @@ def chromium() -> str:
     """The path of a Chromium."""
     found = shutil.which("chromium") or shutil.which("chromium-browser")
     if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        command = ("apt-get", "install", "-y", "-qq", "-o", "DPkg::Lock::Timeout=300", "chromium", "fonts-dejavu-core")
-        subprocess.run(
-            command,
-            check=False,
-            capture_output=True,
-            timeout=900,
-            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-        )
-        found = shutil.which("chromium")
+        found = installed()
     if found is None:
         reason = "no Chromium: on Debian and Ubuntu, apt-get update && apt-get install chromium"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
     return found
+
+
+def installed() -> str | None:
+    """Chromium from Debian. Lists may be old or missing, and another process of these tests may be at it: so again."""
+    wait = ("-qq", "-o", "DPkg::Lock::Timeout=300")
+    steps = (("install", "-y", *wait, "chromium", "fonts-dejavu-core"), ("update", *wait))
+    for step in (*steps, *steps, steps[0]):
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        subprocess.run(("apt-get", *step), check=False, capture_output=True, timeout=900, env=environment)
+        if found := shutil.which("chromium"):
+            return found
+        time.sleep(1)
+    return None
 
 
 @pytest.fixture(scope="module")
