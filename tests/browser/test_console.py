@@ -48,7 +48,8 @@ def test_pages_fit_a_phone(shown: Shown, path: str) -> None:
 
 def test_overview_shows_changes_as_they_come(shown: Shown, folder: Path) -> None:
     """A run that is published while the overview is open appears in it by itself."""
-    page = shown.open()
+    with shown.page.expect_response(re.compile("/v1/runfold/feed")):  # what comes before it begins is no change
+        page = shown.open()
     expect(page.get_by_role("region", name="Last changes").first).to_contain_text("Nothing has changed")
     apart(asyncio.run, fill(folder, messages(life("run_fresh"))))
     expect(page.get_by_role("link", name="run_fresh")).to_be_visible()
