@@ -65,10 +65,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def service(folder: Path) -> Iterator[None]:
-    """The service, folding what comes."""
+    """The service, folding what comes; without its health, whose port another process of these tests may have."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("RUNFOLD_")}
+    environment = own | {"RUNFOLD_DATA": str(folder), "RUNFOLD_HEALTH": "off"}
     command = [sys.executable, "-m", "runfold", "serve", "--no-api"]
-    with subprocess.Popen(command, env=own | {"RUNFOLD_DATA": str(folder)}, stderr=subprocess.DEVNULL) as serving:
+    log = folder / "serve.log"
+    with log.open("w") as said, subprocess.Popen(command, env=environment, stderr=said) as serving:
+        while "partitions_taken" not in log.read_text():
+            assert serving.poll() is None, f"the service ended with {serving.returncode}: {log.read_text()}"
+            time.sleep(0.05)
         yield
         serving.terminate()
 
