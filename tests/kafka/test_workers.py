@@ -127,13 +127,30 @@ async def test_more_workers_than_partitions(make_topic, postgres_url, tmp_path):
     await world.close()
 
 
-@pytest.mark.parametrize("embedded", [False, True], ids=["kafka-postgresql", "kafka-sqlite"])
-async def test_workers_of_one_machine_end_together(make_topic, postgres_url, tmp_path, embedded):
-    """`--workers 3 --until-end` ends by itself when all partitions are folded, each record once, and by more than one."""
-    world = World(tmp_path, topic=make_topic(PARTITIONS), store="" if embedded else postgres_url, **SMALL)
-    await world.write(written(20_000))
-    service = await world.serve("--workers", "3", "--until-end")
+@pytest.fixture(params=["kafka-postgresql", "kafka-sqlite"])
+async def either(request, make_topic, postgres_url, tmp_path):
+    """A topic of eight partitions in Kafka, and a store of either kind."""
+    store = postgres_url if request.param == "kafka-postgresql" else ""
+    made = World(tmp_path, topic=make_topic(PARTITIONS), store=store, **SMALL)
+    await made.make()
+    yield made
+    await made.close()
+
+
+async def test_workers_of_one_machine_fold_together(either):
+    """`--workers 3` share the partitions, and each of them folds what comes into its share, each record once."""
+    service = await either.serve("--workers", "3")
+    await either.until(lambda found: len(found) == 3 and max(found.values()) <= 3)
+    await either.write(written(20_000))
+    await either.folded(20_000)
+    assert await service.stop() == 0
+    assert {line["worker"] for line in service.events("batch_committed")} == {1, 2, 3}
+    assert await either.held() == await either.quiet()
+
+
+async def test_workers_of_one_machine_end_together(either):
+    """`--workers 3 --until-end` ends by itself when all partitions are folded, whoever folded them, each record once."""
+    await either.write(written(20_000))
+    service = await either.serve("--workers", "3", "--until-end")
     assert (await service.ended(), service.text) == (0, "")
-    assert await world.held() == await world.quiet()
-    assert len({line["worker"] for line in service.events("batch_committed")}) > 1  # the third may find all done
-    await world.close()
+    assert await either.held() == await either.quiet()
