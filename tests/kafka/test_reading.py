@@ -8,6 +8,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
 from confluent_kafka.admin import NewPartitions
+from kafka_batches import write_with_header
 from kafka_producers import produce, producer
 
 from runfold.log.kafka_options import Address
@@ -221,6 +222,25 @@ async def test_an_unreachable_kafka_is_named(opened):
     async with asyncio.timeout(10):
         with pytest.raises(LogUnreachable, match=r"RUNFOLD_LOG: Kafka at 127\.0\.0\.1:1 .*ConnectionRefused"):
             await opened.source(Address("127.0.0.1:1", "run-events"))
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe", b"tr\xe9sor"])
+async def test_a_header_whose_name_is_no_text(topic, opened, read_to, name):
+    """aiokafka would refuse its batch for ever: it is read with all others, and a bad name is shown by backslashes."""
+    produce(topic, b"before")
+    produce(topic, b"elsewhere", partition=1)
+    await write_with_header(topic, [b"a", b"b", b"c"], name=name)
+    produce(topic, b"behind")
+    shown = ((name.decode(errors="backslashreplace"), b"kept"),)
+    source = await opened.source(topic)
+    source.assign({0: 0, 1: 0})
+    found = await read_to(source, {0: 5, 1: 1})
+    assert [record.value for record in found[0]] == [b"before", b"a", b"b", b"c", b"behind"]
+    assert [tuple(record.headers) for record in found[0]] == [(), (), shown, (), ()]
+    assert [record.value for record in found[1]] == [b"elsewhere"]
+    read = [record async for records in source.read(0, begin=0, end=5) for record in records]
+    assert [(record.offset, record.value) for record in read] == [(each.offset, each.value) for each in found[0]]
+    assert tuple((await source.record_at(0, 2)).headers) == shown
 
 
 async def ends_at(source, end) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, errors
@@ -29,6 +30,7 @@ _IDENTITY_SECONDS = 1.0
 _ONE_RECORD_BYTES = 65_536
 """A fetch for one record gives the batch it is in, whole, whatever is asked for; this bounds what comes behind."""
 
+_LENIENT_BYTES = 1_000_000
 _LIST_RECORDS = 2_000
 
 
@@ -151,12 +153,25 @@ class KafkaSource:
             raise await self._why_out_of_range(error) from error
         except errors.KafkaError as error:
             raise meaning_of(error, self._address) from error
+        except UnicodeDecodeError:
+            await self._take_leniently()
+            return {}
         try:
             await self._look_at_topic()
         except BaseException:
             self._buffers.put_back(batch, assigned)
             raise
         return batch if self._buffers.positions is assigned else {}
+
+    async def _take_leniently(self) -> None:
+        """Have what stands at every position ready for the next fetch: aiokafka refuses one of them and does not say which."""
+        assigned = self._buffers.positions
+        for partition, position in list(assigned.items()):
+            with suppress(errors.OffsetOutOfRangeError):  # the consumer will say so itself
+                stretch = await self._client.fetch(partition, position, most_bytes=_LENIENT_BYTES)
+                if self._buffers.positions is not assigned:
+                    return
+                self._buffers.hold(partition, stretch.records, stretch.following)
 
     async def read(
         self, partition: int, *, begin: int, end: int, key: bytes | None = None

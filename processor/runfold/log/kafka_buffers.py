@@ -21,6 +21,9 @@ from runfold.fold.record import Record
 _FIRST_CHUNK = 500
 """Records taken at once before anything is known of their size: what is taken beyond the bound stays in memory."""
 
+_REFUSALS = (errors.KafkaError, UnicodeDecodeError)
+"""What aiokafka raises of a partition; the second where a header's name is no text (``kafka_headers.py``)."""
+
 _size_of = attrgetter("serialized_value_size")
 
 
@@ -57,13 +60,13 @@ class KafkaBuffers:
     async def take(self, most_records: int, most_bytes: int) -> dict[int, list[Record]]:
         """What is there, up to the bounds, moving the positions; does not wait. One record is given whatever its size.
 
-        Raises what aiokafka raises of a partition, unless there are records of others: then it comes with the next call.
+        Raises what aiokafka raises of a partition, unless there are records to give: then it comes with the next call.
         """
         batch: dict[int, list[Record]] = {}
         for partition in self._in_turn():
             try:
                 records = await self._take_from(partition, most_records, most_bytes, alone=not batch)
-            except errors.KafkaError:
+            except _REFUSALS:
                 if not batch:
                     raise
                 break
@@ -83,6 +86,13 @@ class KafkaBuffers:
                 self._held[partition] = records + self._held.get(partition, [])
                 self.positions[partition] = records[0].offset
 
+    def hold(self, partition: int, records: list[Record], following: int) -> None:
+        """Hand these out next, read elsewhere from the partition's position up to ``following``, if none are there."""
+        if partition not in self._held:
+            self._consumer.seek(self._place(partition), following)
+            if records:
+                self._held[partition] = records
+
     def _in_turn(self) -> list[int]:
         order = list(self.positions)
         self._turn = (self._turn + 1) % len(order)
@@ -94,7 +104,12 @@ class KafkaBuffers:
         room, chunk = most_bytes, _FIRST_CHUNK
         while len(taken) < most_records and room > 0:
             asked = min(chunk, most_records - len(taken))
-            more = self._held.pop(partition, None) or await self._from_consumer(partition, asked)
+            try:
+                more = self._held.pop(partition, None) or await self._from_consumer(partition, asked)
+            except _REFUSALS:
+                if not taken:
+                    raise
+                break
             if not more:
                 break
             fitting = _fitting(more[:asked], room) or (1 if alone and not taken else 0)

@@ -25,6 +25,7 @@ from msgspec import Struct
 
 from runfold.fold.record import Record
 from runfold.log.kafka_errors import meaning_of, told_to_a_person
+from runfold.log.kafka_headers import LenientRecords
 from runfold.log.kafka_options import Address, KafkaOptions
 from runfold.log.kafka_security import client_arguments
 from runfold.log.kafka_topic_id import NO_ID, TopicRequest
@@ -166,8 +167,12 @@ class KafkaClient:
         _check(error)
         aborted = more[1] if answer.API_VERSION >= 5 else more[0]
         place = TopicPartition(self._address.topic, partition)
-        unpacked = PartitionRecords(place, MemoryRecords(more[-1]), aborted, offset, None, None, True, isolation)
-        records = list(unpacked)
+        try:
+            unpacked = PartitionRecords(place, MemoryRecords(more[-1]), aborted, offset, None, None, True, isolation)
+            records = list(unpacked)
+        except UnicodeDecodeError:
+            unpacked = PartitionRecords(place, LenientRecords(more[-1]), aborted, offset, None, None, False, isolation)
+            records = list(unpacked)
         return Stretch(records, unpacked.next_fetch_offset)
 
     @property
