@@ -17,34 +17,20 @@ from pathlib import Path
 import pytest
 from api_serving import ApiServer, api_server, publish_and_fold
 from browsing import Shown, apart, hours
+from debian import program
 from playwright.sync_api import Browser, sync_playwright
 
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
     """The path of a Chromium."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        found = installed()
+    found = program("chromium", "chromium", "fonts-dejavu-core") or shutil.which("chromium-browser")
     if found is None:
         reason = "no Chromium: on Debian and Ubuntu, apt-get update && apt-get install chromium"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
     return found
-
-
-def installed() -> str | None:
-    """Chromium from Debian. Lists may be old or missing, and another process of these tests may be at it: so again."""
-    wait = ("-qq", "-o", "DPkg::Lock::Timeout=300")
-    steps = (("install", "-y", *wait, "chromium", "fonts-dejavu-core"), ("update", *wait))
-    for step in (*steps, *steps, steps[0]):
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        subprocess.run(("apt-get", *step), check=False, capture_output=True, timeout=900, env=environment)
-        if found := shutil.which("chromium"):
-            return found
-        time.sleep(1)
-    return None
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """A real Kafka for tests: one cluster for the whole run, shared by its processes, and topics that are gone with their test.
 
-In this order: what KAFKA_BOOTSTRAP_SERVERS names; a broker of ``deploy/kafka``, where java and mvn are on the path; else
-the tests are skipped, and fail where CI=true.
+In this order: what KAFKA_BOOTSTRAP_SERVERS names; a broker of ``deploy/kafka``, where java and mvn are on the path or can be
+installed from Debian; else the tests are skipped, and fail where CI=true.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack
 import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+from debian import program
 from kafka_cluster import Cluster
 from kafka_jars import NoKafka, missing_tools
 
@@ -26,7 +27,9 @@ MakeTopic = Callable[..., Address]
 
 
 def skip_without_kafka_tools() -> None:
-    """Skip the test, or fail it where CI=true, if no broker can be started here."""
+    """Skip the test, or fail it where CI=true, if no broker can be started here, and what it needs cannot be installed."""
+    for tool in missing_tools():
+        program(tool, "default-jre-headless", "maven")
     if missing := missing_tools():
         reason = f"no Kafka: {' and '.join(missing)} missing, and KAFKA_BOOTSTRAP_SERVERS is not set"
         if os.environ.get("CI") == "true":
