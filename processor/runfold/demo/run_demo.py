@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 
@@ -26,6 +28,7 @@ from runfold.store.port import RunFilter, Store, StoreUnreachable
 
 RUNS_PER_SECOND = 100
 _SETTLED_WITHIN = 30.0
+_LISTENING = re.compile(r"listening on (http://\S+)")
 _say = Console(stderr=True, highlight=False).print
 
 
@@ -33,20 +36,23 @@ class DemoFailed(Exception):
     """The demonstration did not come out as it should; the message says at which step."""
 
 
-class Service:
-    """``runfold serve`` in a process of its own, which the demo may kill. Its logs go to a file beside the data."""
+class Command:
+    """A command of runfold in a process of its own, which the demo may kill. What it says goes to a file beside the data."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, *words: str) -> None:
+        self._words = (*words, "--data", str(folder))
+        self.log = folder / f"{words[0]}.log"
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
-        with (self._folder / "serve.log").open("ab") as logs:
+        with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "runfold", "serve", "--data", str(self._folder), "--health", "off", "--no-api"),
-                stdout=logs,
-                stderr=logs,
+                sys.executable, "-m", "runfold", *self._words, stdout=log, stderr=log
             )
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
 
     async def end(self, how: signal.Signals) -> int:
         """Send a signal and wait; returns the exit code."""
@@ -56,7 +62,7 @@ class Service:
         return await self._process.wait()
 
     async def close(self) -> None:
-        if self._process is not None and self._process.returncode is None:
+        if self.running:
             await self.end(signal.SIGKILL)
 
 
@@ -81,7 +87,7 @@ async def demo(
     runs = max(1, int(seconds * RUNS_PER_SECOND))
     _say(f"A [b]simulated[/b] agent platform publishes {runs:,} runs in {seconds:g} s; `runfold serve` folds them.")
     async with AsyncExitStack() as resources:
-        service = Service(folder)
+        service = Command(folder, "serve", "--health", "off", "--no-api")
         resources.push_async_callback(service.close)
         published = await _publish_and_kill(service, open_sink, runs=runs, seconds=seconds)
         await source.start()
@@ -92,14 +98,16 @@ async def demo(
         _say(f"{published:,} events published, all of them folded. What came of it:\n")
         await _show(folder, store)
         if stay:
-            await _go_on(folder, open_sink)
+            api = Command(folder, "api", "--port", "0")
+            resources.push_async_callback(api.close)
+            await _go_on(folder, open_sink, api)
         code = await service.end(signal.SIGTERM)
         if code:
-            raise DemoFailed(f"the service left with exit code {code}; see {folder / 'serve.log'}")
+            raise DemoFailed(f"the service left with exit code {code}; see {service.log}")
     _say(f"\nEverything is still there to look at: [b]runfold runs list --data {_short(folder)}[/b]")
 
 
-async def _publish_and_kill(service: Service, open_sink: Callable[[], LogSink], *, runs: int, seconds: float) -> int:
+async def _publish_and_kill(service: Command, open_sink: Callable[[], LogSink], *, runs: int, seconds: float) -> int:
     async with Publisher(open_sink(), source="simulated") as publisher:
         await service.start()
         killing = asyncio.create_task(_kill_twice(service, seconds))
@@ -122,7 +130,7 @@ async def _publish_and_kill(service: Service, open_sink: Callable[[], LogSink], 
         return count
 
 
-async def _kill_twice(service: Service, seconds: float) -> None:
+async def _kill_twice(service: Command, seconds: float) -> None:
     for time in ("once", "twice"):
         await asyncio.sleep(seconds / 3)
         await service.end(signal.SIGKILL)
@@ -175,19 +183,31 @@ async def _show(folder: Path, store: Store) -> None:
         _say("")
 
 
-async def _go_on(folder: Path, open_sink: Callable[[], LogSink]) -> None:
-    """Publish a little traffic until Ctrl-C or SIGTERM."""
+async def _go_on(folder: Path, open_sink: Callable[[], LogSink], api: Command) -> None:
+    """Publish a little traffic until Ctrl-C or SIGTERM, with the console to look at it."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for which in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(which, stop.set)
-    _say(
-        f"Staying up; simulated traffic goes on. Try [b]runfold status --watch --data {_short(folder)}[/b]. Ctrl-C ends it."
-    )
+    _say("Staying up; simulated traffic goes on. Ctrl-C ends it.")
+    _say(await _console(api))
+    _say(f"In a terminal: [b]runfold status --watch --data {_short(folder)}[/b]")
     async with Publisher(open_sink(), source="simulated") as publisher:
         while not stop.is_set():
             random = Random()  # noqa: S311 - made-up traffic, no secrets
             await publish_runs(publisher, runs=10, seconds=1, random=random, progress=lambda _: None)
+
+
+async def _console(api: Command) -> str:
+    """Start what answers over HTTP, and say where it can be looked at, or what there has to be for that."""
+    if find_spec("litestar") is None:
+        return "With [b]pip install 'runfold\\[api]'[/b] there would be a page to look at."
+    await api.start()
+    while not (found := _LISTENING.search(api.log.read_text())):
+        if not api.running:
+            return f"There is no page to look at: {_short(api.log)} says why."
+        await asyncio.sleep(0.05)
+    return f"Look at [b]{found[1]}[/b] in a browser."
 
 
 def _progress() -> Progress:
