@@ -50,22 +50,14 @@ def properties(node: Node, nodes: Sequence[Node], folder: Path, *, extra: Mappin
     replicas = str(min(3, len(nodes)))
     voters = ",".join(f"{each.number}@127.0.0.1:{each.controller_port}" for each in nodes)
     extra = dict(extra)
-    more_listeners = extra.pop("listeners", "")
+    own = f"PLAINTEXT://127.0.0.1:{node.port},CONTROLLER://127.0.0.1:{node.controller_port}"
+    more = extra.pop("listeners", "")
     return {
         "process.roles": "broker,controller",
         "node.id": str(node.number),
         "controller.quorum.voters": voters,
         "controller.listener.names": "CONTROLLER",
-        "listeners": ",".join(
-            filter(
-                None,
-                [
-                    f"PLAINTEXT://127.0.0.1:{node.port}",
-                    f"CONTROLLER://127.0.0.1:{node.controller_port}",
-                    more_listeners,
-                ],
-            )
-        ),
+        "listeners": f"{own},{more}" if more else own,
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SSL:SSL,"
         "SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL",
         "log.dirs": str(folder / "data"),
