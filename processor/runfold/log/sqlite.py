@@ -27,6 +27,7 @@ from runfold.log.clock import wall_clock
 from runfold.log.partitioner import key_hash
 from runfold.log.port import HeldBack, LogError, LogIdentity, Message, Place, Range, RangeLost
 from runfold.log.sqlite_file import LogFile
+from runfold.sqlite_turns import TURN
 
 T = TypeVar("T")
 
@@ -161,7 +162,7 @@ class SqliteSource:
             self._follower.disarm()  # before looking: what is rung for from here on is looked for again
             asked = self._in_turn()
             limit = sqlite_read.Limit(records=most_records, size=most_bytes)
-            found = await self._opened.run(partial(sqlite_read.batch, positions=asked, limit=limit))
+            found = await self._opened.run(partial(_batch_in_turn, positions=asked, limit=limit))
             if got := self._advance(asked, found):
                 return got
             if (left := deadline - loop.time()) <= 0:
@@ -195,6 +196,13 @@ class SqliteSource:
             begin = found[-1].offset + 1 if found else stretch
             if found:
                 yield list[Record](found)
+
+
+def _batch_in_turn(
+    file: sqlite3.Connection, positions: Mapping[int, int], limit: sqlite_read.Limit
+) -> dict[int, list[Record]]:
+    with TURN:
+        return sqlite_read.batch(file, positions, limit)
 
 
 class SqliteSink:

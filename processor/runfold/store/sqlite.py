@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from runfold.fold.changes import Changes, Letter
+from runfold.sqlite_turns import TURN
 from runfold.store import (
     sqlite_api_keys,
     sqlite_incidents,
@@ -47,7 +49,7 @@ from runfold.store.serve_lock import in_turn, serve_lock
 from runfold.store.sqlite_connection import MAKE, READ
 from runfold.store.sqlite_events import read_letters
 from runfold.store.sqlite_keys import YOUNG
-from runfold.store.sqlite_lane import Lane, Reopened
+from runfold.store.sqlite_lane import Lane
 from runfold.store.sqlite_links import place_of
 from runfold.store.sqlite_pool import Readers
 from runfold.store.sqlite_schema import MIGRATIONS, check_readable, migrate
@@ -97,23 +99,21 @@ class SqliteStore:
     async def open(self, *, write: bool = True) -> None:
         try:
             if write:
-                await self._add_lane("write", mode=MAKE, reopened=self._rebind)
+                await self._add_lane("write", mode=MAKE, reopened=self._rebind, turn=TURN)
                 await self._lane("write").run(migrate, self.path)
             if write and self._alone:
                 # Whoever holds the lock is the only owner alive: what a killed one held need not be waited for.
                 await self._lane("write").run(sqlite_workers.bury_all)
             await self._add_lane("glance", kind=self._glance)
             await self._lane("glance").run(check_readable, self.path)
-            await self._add_lane("load")
+            await self._add_lane("load", turn=TURN)
             self._readers = Readers(lambda: Lane(self._place, mode=READ, factory=self._factory))
         except BaseException:
             await self.close()
             raise
 
-    async def _add_lane(
-        self, name: str, *, kind: type[Lane] = Lane, mode: str = READ, reopened: Reopened = check_readable
-    ) -> None:
-        lane = self._lanes[name] = kind(self._place, mode=mode, factory=self._factory, reopened=reopened)
+    async def _add_lane(self, name: str, *, kind: type[Lane] = Lane, mode: str = READ, **how: Any) -> None:
+        lane = self._lanes[name] = kind(self._place, mode=mode, factory=self._factory, **how)
         await lane.open()
 
     def _rebind(self, db: sqlite3.Connection, path: Path) -> None:

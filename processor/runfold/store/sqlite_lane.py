@@ -11,6 +11,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -28,7 +29,7 @@ Reopened = Callable[[sqlite3.Connection, Path], None]
 
 
 class Lane:
-    """Opened at the live file that ``place`` leads to. ``mode`` is one of sqlite_connection's."""
+    """Opened at the live file that ``place`` leads to. ``mode`` is one of sqlite_connection's; work is done in ``turn``."""
 
     def __init__(
         self,
@@ -37,7 +38,9 @@ class Lane:
         mode: str,
         factory: type[sqlite3.Connection] = sqlite3.Connection,
         reopened: Reopened = check_readable,
+        turn: AbstractContextManager[object] | None = None,
     ) -> None:
+        self._turn = turn or nullcontext()
         self._root, self._place = place, place
         self._mode, self._factory, self._reopened = mode, factory, reopened
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="runfold-store")
@@ -75,7 +78,7 @@ class Lane:
             raise RuntimeError("the store is not open")
         while True:
             try:
-                with translated(self._place.path):
+                with self._turn, translated(self._place.path):
                     return work(self._db)
             except Superseded as link:
                 self._db = self._follow(self._db, link.after(self._place.path))
