@@ -1,6 +1,7 @@
 """Topics for the fault tests: filled with what production sends, or being filled, and folded in quiet to know what is right.
 
-A :class:`Filled` topic has a known end, and the store that a quiet fold of it comes to.
+A :class:`Filled` topic has a known end, and the store that a quiet fold of it comes to. :class:`Work` is a topic that is filled
+while it is folded, part by part.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from runfold.log.kafka_publish import KafkaSink
 from runfold.log.port import LogUnreachable, Message
 from runfold.store.port import StoreUnreachable
 
-PATIENCE = 90.0
-"""Seconds for log and store to come back."""
+PATIENCE = 180.0
+"""Seconds for log and store to come back: longer than a broker may take to start."""
 AT_ONCE = 1_000
 """Records of one append, and so the bound of Kafka's own batches: many of them, for they are what a fetch gives at least."""
 
@@ -94,6 +95,51 @@ async def publishing(topic: Address, random: Random, *, records: int = 0, pause:
     finally:
         over.set()
         await task
+
+
+class Work:
+    """A topic that is filled in parts, one for each thing that befalls those who fold it.
+
+    However fast they are, and however long one of them stands still while the others go on: each time there is work left.
+    """
+
+    def __init__(self, topic: Address, random: Random, scale: Scale) -> None:
+        self.log, self._topic = log_of(topic), topic
+        self._written = production_without_end(random)
+        self._size, self._left = scale.records // scale.times, scale.times
+        self._appending: asyncio.Task[None] | None = None
+        self.end = 0
+
+    async def next_part(self) -> range | None:
+        """Begin to append the next part, and return where it lies, counted over all partitions; None after the last."""
+        await self._appended()
+        if not self._left:
+            return None
+        self._left -= 1
+        part = list(islice(self._written, self._size))
+        self._appending = asyncio.create_task(self._append(part))
+        begin, self.end = self.end, self.end + len(part)
+        return range(begin, self.end)
+
+    async def filled(self) -> Filled:
+        """The topic once every part is in it."""
+        await self._appended()
+        assert not self._left, "parts were left"
+        return await looked_at(self._topic)
+
+    async def close(self) -> None:
+        """Append no more."""
+        if self._appending is not None:
+            self._appending.cancel()
+            await asyncio.gather(self._appending, return_exceptions=True)
+
+    async def _append(self, part: Sequence[Message]) -> None:
+        async with sink_of(self._topic) as append:
+            await append(part)
+
+    async def _appended(self) -> None:
+        if self._appending is not None:
+            await self._appending
 
 
 async def retried(ask: Callable[[], Awaitable[Any]]) -> Any:
