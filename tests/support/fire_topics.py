@@ -23,7 +23,7 @@ from structlog.testing import capture_logs
 from runfold.log.kafka import KafkaSource
 from runfold.log.kafka_options import Address, KafkaOptions
 from runfold.log.kafka_publish import KafkaSink
-from runfold.log.port import LogUnreachable, Message
+from runfold.log.port import LogSource, LogUnreachable, Message
 from runfold.store.port import StoreUnreachable
 
 PATIENCE = 180.0
@@ -154,10 +154,19 @@ async def retried(ask: Callable[[], Awaitable[Any]]) -> Any:
 
 async def looked_at(topic: Address) -> Filled:
     """What a topic holds now, folded in quiet."""
+    return Filled(topic, await ends_of(topic), await folded_in_quiet(KafkaSource(topic, KafkaOptions())))
+
+
+async def ends_of(topic: Address) -> dict[int, int]:
+    """The offset behind the last record of each partition."""
     source = KafkaSource(topic, KafkaOptions())
     await source.start()
     ranges = await source.ranges(range(await source.partitions()))
     await source.close()
+    return {which: held.end for which, held in ranges.items()}
+
+
+async def folded_in_quiet(source: LogSource) -> Quiet:
+    """What comes of all that a source gives, with nothing in the way."""
     with tempfile.TemporaryDirectory() as folder, capture_logs():
-        quiet = await fold_quietly(Path(folder), source=KafkaSource(topic, KafkaOptions()))
-    return Filled(topic, {which: held.end for which, held in ranges.items()}, quiet)
+        return await fold_quietly(Path(folder), source=source)
