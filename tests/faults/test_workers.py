@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import signal
 from functools import partial
+from statistics import median_low
 
 import pytest
 from fire_topics import log_of, looked_at, publishing
-from under_fire import LEASE, assert_all_folded, assert_same
+from under_fire import LEASE, assert_all_folded, assert_same, owner_of
 
 from runfold.store.postgres_leases import TAKEOVER_SECONDS
 
 DRAIN = 10.0
 """The deadline that RUNFOLD_DRAIN sets when nobody sets it."""
+START = 2.0
+"""Seconds to go on in after a start, from its first instruction to its first commit."""
 SLACK = 6.0
 """For looking, for waiting at the lock, and of a machine that has other things to do."""
 
@@ -59,9 +62,7 @@ async def test_frozen_inside_its_transaction(make_topic, scale, postgres_url, li
     fleet = await light(log_of(topic), postgres_url)
     fleet.fill()
     await fleet.all_serve()
-    async with publishing(
-        topic, random, records=scale.records
-    ):  # else the others would be done before the bound is over
+    async with publishing(topic, random, records=scale.records):  # or the others were done before the bound is over
         for _ in range(scale.times):
             await fleet.reached(await fleet.position() + random.randrange(1_000))
             frozen = await fleet.at_work()
@@ -80,7 +81,7 @@ async def freeze_in_transaction(fleet, worker, backends):
         while True:
             worker.send(signal.SIGSTOP)
             await asyncio.sleep(0.05)  # what it had sent is done by now
-            held = {each.partition: each.position for each in await fleet.look() if owned_by(worker, each)}
+            held = {each.partition: each.position for each in await fleet.look() if owner_of(each) == worker.pid}
             if held and await backends.writing(worker):
                 await fleet.tell(f"{worker.name} frozen in its transaction")
                 return held
@@ -91,31 +92,34 @@ async def freeze_in_transaction(fleet, worker, backends):
 def fold_without(frozen, held, found):
     """Whether others own all that it held, and have folded each of these partitions on from where it stood."""
     return all(
-        each.position > held[each.partition] and not owned_by(frozen, each) for each in found if each.partition in held
+        each.position > held[each.partition] and owner_of(each) != frozen.pid
+        for each in found
+        if each.partition in held
     )
 
 
-def owned_by(hand, partition):
-    return bool(partition.owner) and int(partition.owner.split(":")[1]) == hand.pid
-
-
 async def test_told_to_leave_under_load(work, store_url, light):
-    """SIGTERM: what is in hand is committed, the partitions are given back in time, and the next start goes on at once."""
+    """SIGTERM: what is in hand is committed, the partitions are given back in time, and the next start goes on at once.
+
+    That is, half of the starts fold on in less than two seconds, not counting those in which other processes had the CPU.
+    """
     fleet = await light(work.log, store_url)
-    starts = []
     fleet.most = 1
+    waits, starts = [], []
     async for _ in fleet.instants(work):
         await fleet.at_work()
         (worker,) = fleet.living
         await fleet.leave(worker, within=DRAIN)
         assert worker.events("partitions_released")
-        before = await fleet.position()
-        begun = asyncio.get_running_loop().time()
+        await work.add(100)  # it may have left nothing
+        before, begun = await fleet.position(), asyncio.get_running_loop().time()
         next_one = fleet.join()
         await fleet.reached(before + 1)
-        starts.append(asyncio.get_running_loop().time() - begun - next_one.kept_waiting())
-    print(f"starts, less what other processes kept them waiting: {', '.join(f'{each:.2f} s' for each in starts)}")
-    assert min(starts) < 2
+        waits.append(asyncio.get_running_loop().time() - begun)
+        starts.append(waits[-1] - next_one.kept_waiting())
+    print(f"starts: {', '.join(f'{each:.2f} s' for each in sorted(waits))}")
+    print(f"less what other processes kept them waiting: {', '.join(f'{each:.2f} s' for each in sorted(starts))}")
+    assert median_low(starts) < START
     await assert_all_folded(fleet, work)
 
 

@@ -98,33 +98,42 @@ async def publishing(topic: Address, random: Random, *, records: int = 0, pause:
 
 
 class Work:
-    """A topic that is filled in parts, one for each thing that befalls those who fold it.
+    """A topic that is filled piece by piece, two for each thing that befalls those who fold it.
 
-    However fast they are, and however long one of them stands still while the others go on: each time there is work left.
+    So there is work left each time, however fast they are, and however long one of them stands still while others go on.
     """
 
     def __init__(self, topic: Address, random: Random, scale: Scale) -> None:
         self.log, self._topic = log_of(topic), topic
         self._written = production_without_end(random)
-        self._size, self._left = scale.records // scale.times, scale.times
+        self._size, self._left = scale.records // scale.times // 2, scale.times
+        self._ready: list[list[Message]] = []
         self._appending: asyncio.Task[None] | None = None
-        self.end = 0
+        self._end = 0
 
-    async def next_part(self) -> range | None:
-        """Begin to append the next part, and return where it lies, counted over all partitions; None after the last."""
+    async def begin_piece(self) -> range | None:
+        """Begin to append the next piece, and return where it lies, counted over all partitions; None after the last."""
         await self._appended()
-        if not self._left:
-            return None
-        self._left -= 1
-        part = list(islice(self._written, self._size))
-        self._appending = asyncio.create_task(self._append(part))
-        begin, self.end = self.end, self.end + len(part)
-        return range(begin, self.end)
+        if not self._ready:
+            if not self._left:
+                return None
+            self._left -= 1
+            # Both at once: while events are made this process does nothing else, and the workers would be done meanwhile.
+            self._ready = [list(islice(self._written, self._size)) for _ in range(2)]
+        self._appending = asyncio.create_task(self._append(self._ready.pop(0)))
+        begin, self._end = self._end, self._end + self._size
+        return range(begin, self._end)
+
+    async def add(self, records: int) -> None:
+        """That many records more, all of them in the topic when it returns."""
+        await self._appended()
+        await self._append(list(islice(self._written, records)))
+        self._end += records
 
     async def filled(self) -> Filled:
-        """The topic once every part is in it."""
+        """The topic once every piece is in it."""
         await self._appended()
-        assert not self._left, "parts were left"
+        assert not self._left and not self._ready, "pieces were left"
         return await looked_at(self._topic)
 
     async def close(self) -> None:

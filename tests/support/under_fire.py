@@ -153,7 +153,7 @@ class Fleet:
         await self.until(
             lambda found: (
                 all(each.position > stood.get(each.partition, 0) for each in found)
-                and _owners(found) >= {worker.pid for worker in self.living}
+                and {owner_of(each) for each in found} >= {worker.pid for worker in self.living}
             )
         )
 
@@ -174,7 +174,7 @@ class Fleet:
         chosen: list[Hand] = []
 
         def any_at_work(found: list[PartitionStatus]) -> bool:
-            owners = _owners(found)
+            owners = {owner_of(each) for each in found}
             with suppress(psutil.NoSuchProcess):  # it has just ended
                 hands = [hand for worker in self.living for hand in worker.processes()]
                 chosen[:] = [hand for hand in hands if hand.pid in owners and not hand.frozen]
@@ -190,7 +190,7 @@ class Fleet:
         """
         await asyncio.sleep(1.2 * LEASE)
         if not self.embedded:
-            await self.until(lambda found: hand.pid not in _owners(found))
+            await self.until(lambda found: hand.pid not in map(owner_of, found))
 
     def instants(self, work: Work) -> Instants:
         """Random instants of the work: see :class:`Instants`."""
@@ -237,9 +237,9 @@ class Fleet:
 
 
 class Instants:
-    """``async for`` over random instants, one in each part of the work, met a random moment after a random place in it.
+    """``async for`` over random instants, each a random moment after a random place of the work was folded.
 
-    That is in the first half of a part, so that some of it is left, or the test has proven nothing.
+    What is befallen then meets those who are at work, and there is more of it, or the test had proven nothing.
     """
 
     def __init__(self, fleet: Fleet, work: Work) -> None:
@@ -248,23 +248,21 @@ class Instants:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> int:
+    async def __anext__(self) -> None:
         fleet = self._fleet
         fleet.fill()
         await fleet.all_serve()
-        part = await self._work.next_part()
-        if part is None:
+        piece = await self._work.begin_piece()
+        if piece is None:
             raise StopAsyncIteration
-        position = fleet.random.choice(part[: len(part) // 2])
-        await fleet.reached(position)
-        await asyncio.sleep(fleet.random.uniform(0, 0.02))  # the instant itself is the point
-        assert await fleet.position() < self._work.end, "all was folded already: nothing was befallen"
-        return position
+        await fleet.reached(fleet.random.choice(piece))
+        await self._work.begin_piece()
+        await asyncio.sleep(fleet.random.uniform(0, 0.03))  # the instant itself is the point
 
 
-def _owners(found: list[PartitionStatus]) -> set[int]:
-    """The processes that hold partitions."""
-    return {int(each.owner.split(":")[1]) for each in found if each.owner}
+def owner_of(partition: PartitionStatus) -> int | None:
+    """The process that holds it, if there is one."""
+    return int(partition.owner.split(":")[1]) if partition.owner else None
 
 
 async def assert_all_folded(fleet: Fleet, work: Work) -> None:

@@ -86,15 +86,13 @@ async def work(
     logger = get_logger()
     async with AsyncExitStack() as resources:
         resources.push_async_callback(_in_time, store.close, logger)
-        patience = Patience(settings.patience if orders.dead else 0, stop)
-        await _bearing(store.open, patience, stop, logger)
+        bear = Patience(settings.patience if orders.dead else 0, stop).bear
+        await _started(store.open, bear, stop, logger)
         resources.push_async_callback(_in_time, source.close, logger)
-        if orders.until_end:
-            await _bearing(source.start, patience, stop, logger)
-        else:
-            await _bearing(partial(_start_when_there, source, stop, logger), patience, stop, logger)
+        start = source.start if orders.until_end else partial(_start_when_there, source, stop, logger)
+        await _started(start, bear, stop, logger)
         if orders.dead:
-            await _bearing(partial(store.bury, orders.dead), patience, stop, logger)
+            await _started(partial(store.bury, orders.dead), bear, stop, logger)
         if not stop.is_set():
             await _fold(settings, source, store, orders, stop=stop, observer=observer)
 
@@ -162,18 +160,20 @@ async def _in_time(close: Callable[[], Awaitable[None]], logger: Logger) -> None
         logger.warning("closed_with_error", what=close.__qualname__, reason=str(error))
 
 
-async def _bearing(
-    start: Callable[[], Awaitable[None]], patience: Patience, stop: asyncio.Event, logger: Logger
+async def _started(
+    start: Callable[[], Awaitable[None]],
+    bear: Callable[[Exception], Awaitable[None]],
+    stop: asyncio.Event,
+    logger: Logger,
 ) -> None:
-    """Start something, again and again while what it needs is away and patience lasts, or until told to stop."""
+    """Start something, again and again while what it needs is away and that is borne, or until told to stop."""
     while not stop.is_set():
         try:
             await start()
         except (StoreUnreachable, LogUnreachable) as error:
-            await patience.bear(error)
+            await bear(error)
             logger.warning("not_started_yet", reason=str(error))
         else:
-            patience.rewarded()
             return
 
 
