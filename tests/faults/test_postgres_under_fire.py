@@ -6,8 +6,9 @@ import asyncio
 import signal
 
 import pytest
+from fire_topics import log_of, looked_at, publishing
 from postgres_proxy import Proxy
-from under_fire import assert_all_folded
+from under_fire import assert_all_folded, assert_same, owner_of
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["crash", "restart"])
@@ -20,6 +21,32 @@ async def test_postgres_is_restarted(work, postgres_own_server, light, how):
         await fleet.tell(f"PostgreSQL ended by {how.name}")
         await asyncio.to_thread(server.start)
     await assert_all_folded(fleet, work)
+
+
+@pytest.mark.usefixtures("collector")
+async def test_a_worker_dies_while_postgres_is_away(make_topic, postgres_own_server, light, random):
+    """The one that is started in its place waits for the database too: a service that serves does not end for that."""
+    topic, server = make_topic(8), postgres_own_server
+    fleet = await light(log_of(topic), server.url, options=("--workers", "2"))
+    fleet.most = 1
+    async with publishing(topic, random):
+        fleet.fill()
+        await fleet.reached(1_000)
+        dying = await fleet.at_work()
+        await asyncio.to_thread(server.stop)
+        await fleet.kill(dying)
+        await waiting(fleet)
+        await asyncio.to_thread(server.start)
+        await fleet.until(lambda found: len({owner_of(each) for each in found} - {None, dying.pid}) == 2)
+    filled = await looked_at(topic)
+    assert_same(await fleet.folded(filled), filled.quiet)
+
+
+async def waiting(fleet):
+    """Until a worker has said that it cannot start yet."""
+    async with asyncio.timeout(30):
+        while not any(worker.events("not_started_yet") for worker in fleet.living):  # noqa: ASYNC110 - it tells its log
+            await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize("afterwards", [False, True], ids=["before", "after"])
