@@ -121,13 +121,18 @@ class Ownership:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _again_and_again(self, step: Callable[[], Awaitable[None]], *, pause: float, failed: str) -> None:
+        """A step of the keeper's. Of an outage it is told once, when it begins."""
+        failing = False
         while True:
             try:
                 await step()
             except (StoreUnreachable, LogUnreachable, StalePosition) as error:
-                self._logger.warning(failed, reason=str(error))
+                if not failing:
+                    self._logger.warning(failed, reason=str(error))
+                failing = True
                 await asyncio.sleep(min(_AFTER_FAILURE, self._lease / 3))
             else:
+                failing = False
                 await asyncio.sleep(pause)
 
     def collect(self) -> Change:

@@ -152,12 +152,20 @@ async def test_few_runs_in_memory(folder: Path) -> None:
 
 
 async def test_a_renewal_that_fails_is_borne(folder: Path) -> None:
-    """A lease that cannot be renewed for now is told, and folding goes on."""
-    store = scripted_store(folder, renew=failing(StoreUnreachable("away"), times=2))
-    async with serving(folder, store=store, lease=1) as service:
-        await service.said("leases_not_renewed", times=2)
+    """A lease that cannot be renewed for now is told, once an outage, and folding goes on."""
+    asked, fail = 0, failing(StoreUnreachable("away"), times=3)
+
+    async def renew(*given: Any, **options: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return await fail(*given, **options)
+
+    async with serving(folder, store=scripted_store(folder, renew=renew), lease=1) as service:
+        await service.until(lambda: asked == 2)
         await fill(folder, messages(traffic(10, seed=8)))
         await service.folded(110)
+        await service.until(lambda: asked > 4)  # three in vain
+        assert len(service.events("leases_not_renewed")) == 1
         await service.end()
 
 
