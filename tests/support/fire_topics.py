@@ -1,7 +1,7 @@
 """Topics for the fault tests: filled with what production sends, or being filled, and folded in quiet to know what is right.
 
 A :class:`Filled` topic has a known end, and the store that a quiet fold of it comes to. :class:`Work` is a topic that is filled
-while it is folded, part by part.
+while it is folded, piece by piece.
 """
 
 from __future__ import annotations
