@@ -15,10 +15,10 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from confluent_kafka.admin import AdminClient
-from fire_topics import Filled, Scale, looked_at, sink_of
+from fire_topics import Filled, Scale, Work, looked_at, sink_of
 from fire_workers import Hand
 from kafka_cluster import Cluster
-from kafka_fixtures import create_topic
+from kafka_fixtures import MakeTopic, create_topic
 from postgres_fixtures import away_from_loops
 from production import production
 from under_fire import Fleet
@@ -74,10 +74,11 @@ class Backends:
         self._connection = connection
 
     async def writing(self, hand: Hand) -> bool:
-        """Whether the process's own stands in a transaction that has written."""
+        """Whether the process's own stands in a transaction that writes runs: a batch's, and not a lease's."""
         found = await self._connection.fetch(
-            """select from position as p join pg_stat_activity as a on a.pid = p.backend
-                where split_part(p.owner, ':', 2) = $1 and a.backend_xid is not null and a.state <> 'idle'""",
+            """select from position as p join pg_locks as held on held.pid = p.backend
+                where split_part(p.owner, ':', 2) = $1 and held.relation = 'run'::regclass
+                    and held.mode = 'RowExclusiveLock'""",
             str(hand.pid),
         )
         return bool(found)
@@ -141,3 +142,16 @@ def own_clusters_topic(own_cluster: Cluster) -> Address:
 def filled(filled_topics: Callable[[int], Filled], scale: Scale) -> Filled:
     """A topic of the scale's size, that nobody may write to."""
     return filled_topics(scale.records)
+
+
+@pytest.fixture
+async def work(
+    make_topic: MakeTopic,
+    scale: Scale,
+    random: Random,
+    collector: None,
+) -> AsyncIterator[Work]:
+    """A topic that is filled to the scale's size while it is folded."""
+    work = Work(make_topic(PARTITIONS), random, scale)
+    yield work
+    await work.close()

@@ -22,7 +22,7 @@ async def test_the_broker_dies_and_comes_back(own_clusters_topic, scale, store_u
             await fleet.tell("broker killed")
             await asyncio.to_thread(own_cluster.restart)
             await fleet.tell("broker is back")
-            await fleet.all_moved()
+            await fleet.all_recovered()
     filled = await looked_at(topic)
     assert not any(worker.events("partitions_released") for worker in fleet.workers), "a worker had left"
     assert_same(await fleet.folded(filled), filled.quiet)

@@ -9,10 +9,14 @@ import signal
 import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
-from fire_topics import log_of, looked_at, sink_of
+from fire_topics import ends_of, folded_in_quiet, log_of, sink_of
 from kafka_fixtures import create_topic
 from production import production
+from serving import Scripted
 from under_fire import assert_same
+
+from runfold.log.kafka import KafkaSource
+from runfold.log.kafka_options import KafkaOptions
 
 
 @pytest.fixture
@@ -90,7 +94,6 @@ async def make_anew(admin, topic):
 @pytest.mark.usefixtures("collector")
 async def test_the_start_moves_past_the_position(own_topic, scale, store_url, light, admin, random):
     """What retention took unfolded is named, and refused; accepted, all but that is folded, and it stays on record."""
-    filled = await looked_at(own_topic)
     fleet = await light(log_of(own_topic), store_url)
     fleet.fill()
     await fleet.all_serve()
@@ -98,38 +101,56 @@ async def test_the_start_moves_past_the_position(own_topic, scale, store_url, li
     for worker in fleet.living:
         for hand in worker.processes():
             await fleet.kill(hand)
-    which, begin, end = await beyond(fleet, admin, filled, random)
+    which, lost = await chosen(fleet, own_topic, random)
+    quiet = await folded_without(own_topic, which, lost)
     before = await fleet.held()
+    await delete(admin, own_topic, which, upto=lost.stop)
+    await fleet.tell(f"partition {which} begins at {lost.stop}")
+    await assert_refused(fleet, which, lost)
+    assert (await fleet.held()).digest.partitions[which] == before.digest.partitions[which], "it was folded on"
+    assert [range_of(each) for each in await fleet.lost_ranges()] == [(which, lost)]
+    await fleet.until_end("--accept-loss")
+    assert_same(await fleet.held(), quiet)
+    (recorded,) = await fleet.lost_ranges()
+    assert range_of(recorded) == (which, lost)
+    assert recorded.accepted_at is not None
+
+
+async def assert_refused(fleet, which, lost):
+    """Who serves now ends, and says what is gone; status says so too."""
     worker = fleet.join()
     fleet.expect_ends()
     assert await worker.ended(within=60) not in {0, -signal.SIGTERM}
-    assert f"partition {which}: offsets {begin} to {end - 1} are gone" in worker.text
-    assert_folded(await fleet.held(), before, which)
-    assert not (await fleet.status()).healthy
-    await fleet.until_end("--accept-loss")
-    after, lost = await fleet.held(), await fleet.lost_ranges()
-    assert after.records == filled.records - (end - begin)
-    assert whole(after, filled.quiet) == set(filled.ends) - {which}
-    assert [(each.partition, each.begin, each.end) for each in lost] == [(which, begin, end)]
-    assert lost[0].accepted_at is not None
+    assert f"partition {which}: offsets {lost.start} to {lost[-1]} are gone" in worker.text
+    assert any(f"partition {which}" in line and str(lost.start) in line for line in (await fleet.status()).unhealthy)
 
 
-def assert_folded(found, before, which):
-    """Nothing of the partition was folded meanwhile."""
-    assert found.digest.partitions[which] == before.digest.partitions[which]
+def range_of(recorded):
+    return recorded.partition, range(recorded.begin, recorded.end)
 
 
-def whole(found, quiet):
-    """The partitions that are as if nothing had been lost."""
-    return {which for which, of in found.digest.partitions.items() if of == quiet.digest.partitions[which]}
-
-
-async def beyond(fleet, admin, filled, random):
-    """Delete a partition's records up to a place behind its position; returns what is lost."""
+async def chosen(fleet, topic, random):
+    """A partition that is not folded to its end, and offsets from its position on, but not up to its end."""
     standing = {each.partition: each.position for each in await fleet.look()}
-    which = random.choice([which for which, end in filled.ends.items() if end > standing[which] + 1])
-    end = random.randrange(standing[which] + 1, filled.ends[which])
-    for done in admin.delete_records([TopicPartition(filled.topic.topic, which, end)]).values():
-        done.result(30)
-    await fleet.tell(f"partition {which} begins at {end}")
-    return which, standing[which], end
+    ends = await ends_of(topic)
+    which = random.choice([which for which, end in ends.items() if end > standing[which] + 1])
+    return which, range(standing[which], random.randrange(standing[which] + 1, ends[which]))
+
+
+async def folded_without(topic, which, lost):
+    """What a quiet fold of a topic comes to that has never had these offsets: exactly what is left of it."""
+
+    async def fetch(real, **bounds):
+        got = {
+            partition: [each for each in records if partition != which or each.offset not in lost]
+            for partition, records in (await real(**bounds)).items()
+        }
+        return {partition: records for partition, records in got.items() if records}
+
+    return await folded_in_quiet(Scripted(KafkaSource(topic, KafkaOptions()), fetch=fetch))
+
+
+async def delete(admin, topic, which, *, upto):
+    """As retention does: everything in front of an offset."""
+    for done in admin.delete_records([TopicPartition(topic.topic, which, upto)]).values():
+        await asyncio.to_thread(done.result, 30)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
@@ -11,7 +12,8 @@ from confluent_kafka.admin import NewPartitions
 from kafka_batches import write_with_header
 from kafka_producers import produce, producer
 
-from runfold.log.kafka_options import Address
+from runfold.log.kafka import KafkaSource
+from runfold.log.kafka_options import Address, KafkaOptions
 from runfold.log.partitioner import key_hash
 from runfold.log.port import LogMissing, LogUnreachable, Message
 
@@ -215,6 +217,25 @@ async def test_a_missing_topic_is_named_with_the_remedy(opened, topic):
     for _ in range(2):
         with pytest.raises(LogMissing, match=r"test-not-there.*runfold topic create"):
             await opened.source(other)
+
+
+async def test_waiting_for_a_topic_holds_one_connection(topic):
+    """Whoever starts again and again until a topic is there leaves no connections of those starts behind."""
+    source = KafkaSource(Address(topic.servers, "test-not-there"), KafkaOptions())
+    before = connections_to(topic)
+    for _ in range(3):
+        with pytest.raises(LogMissing):
+            await source.start()
+    assert connections_to(topic) <= before + 1
+    await source.close()
+    assert connections_to(topic) == before
+
+
+def connections_to(topic):
+    """How many this process has to the broker."""
+    port = int(topic.servers.rpartition(":")[2])
+    told = psutil.Process().net_connections("tcp")
+    return sum(bool(each.raddr) and each.raddr.port == port and each.status == "ESTABLISHED" for each in told)
 
 
 async def test_an_unreachable_kafka_is_named(opened):

@@ -18,7 +18,7 @@ from random import Random
 from typing import Self
 
 import psutil
-from fire_topics import Filled, retried
+from fire_topics import PATIENCE, Filled, Work, retried
 from fire_workers import Hand, Worker
 from serving import Quiet, held_by, settings_of
 
@@ -27,16 +27,14 @@ from runfold.cli.status_report import Report, report
 from runfold.log.clock import wall_clock
 from runfold.store.port import LostRange, PartitionStatus, StoreUnreachable
 
-PATIENCE = 90.0
-"""Seconds after which a fleet that gets no further has failed."""
 LEFT = {0, 143, -signal.SIGTERM}
 """How a worker ends that is told to: with 0 once it serves; before that as whoever is terminated."""
 LEASE = 1.0
 SMALL = {"batch_records": 300, "batch_linger": 0, "lease": LEASE}
 """Many small transactions, so that faults fall into them, and successors that need not wait for long."""
 
-BEARING = {"kafka_request_timeout_ms": 3_000, "patience": 120}
-"""For outages that come again before anybody has recovered from the last one."""
+BEARING = {"kafka_request_timeout_ms": 3_000, "patience": PATIENCE}
+"""For outages that last as long as a broker takes to start."""
 
 
 class Fleet:
@@ -58,7 +56,8 @@ class Fleet:
         **environment: object,
     ) -> None:
         self.settings = settings_of(folder, log=log, store=eye or store)
-        self.most = 1 if store.startswith("sqlite") else 2
+        self.embedded = store.startswith("sqlite")
+        self.most = 1 if self.embedded else 2
         self.random, self._options = random, options
         self._begun, self._position = time.monotonic(), 0
         self.workers: list[Worker] = []
@@ -148,13 +147,18 @@ class Fleet:
         """Wait until that many records are folded."""
         await self.until(lambda found: sum(each.position for each in found) >= position)
 
-    async def all_moved(self) -> None:
-        """Wait until every partition has been folded on from where it stands: whoever owns it has recovered."""
+    async def all_recovered(self) -> None:
+        """Wait until every partition has been folded on from where it stands, and every worker has some."""
         stood = {each.partition: each.position for each in await self.look()}
-        await self.until(lambda found: all(each.position > stood.get(each.partition, 0) for each in found))
+        await self.until(
+            lambda found: (
+                all(each.position > stood.get(each.partition, 0) for each in found)
+                and {owner_of(each) for each in found} >= {worker.pid for worker in self.living}
+            )
+        )
 
     async def until(self, condition: Callable[[list[PartitionStatus]], bool], *, within: float = PATIENCE) -> None:
-        """Wait for a condition of the store's partitions. Patience begins anew with every step forward."""
+        """Wait for a condition of the store's partitions; patience begins anew with every step forward."""
         best, deadline = -1, time.monotonic() + within
         while not condition(found := await self.look()):
             await asyncio.sleep(0.01)
@@ -170,7 +174,7 @@ class Fleet:
         chosen: list[Hand] = []
 
         def any_at_work(found: list[PartitionStatus]) -> bool:
-            owners = {int(each.owner.split(":")[1]) for each in found if each.owner}
+            owners = {owner_of(each) for each in found}
             with suppress(psutil.NoSuchProcess):  # it has just ended
                 hands = [hand for worker in self.living for hand in worker.processes()]
                 chosen[:] = [hand for hand in hands if hand.pid in owners and not hand.frozen]
@@ -179,9 +183,18 @@ class Fleet:
         await self.until(any_at_work)
         return self.random.choice(chosen)
 
-    def instants(self, filled: Filled, times: int) -> Instants:
+    async def outlived(self, hand: Hand) -> None:
+        """Wait for longer than the lease of one that is frozen lasts, and until others have taken over from it.
+
+        One that is frozen while it writes an embedded store keeps everybody out: there, nobody can be waited for.
+        """
+        await asyncio.sleep(1.2 * LEASE)
+        if not self.embedded:
+            await self.until(lambda found: hand.pid not in map(owner_of, found))
+
+    def instants(self, work: Work) -> Instants:
         """Random instants of the work: see :class:`Instants`."""
-        return Instants(self, filled.records, times)
+        return Instants(self, work)
 
     async def folded(self, filled: Filled) -> Quiet:
         """What the store holds once all is folded and every worker has left in order."""
@@ -224,27 +237,38 @@ class Fleet:
 
 
 class Instants:
-    """``async for`` over random instants: each is met a random moment after a random position was committed.
+    """``async for`` over random instants, each a random moment after a random place of the work was folded.
 
-    The positions lie within the work, and after each some of it is left, or the test has proven nothing.
+    What is befallen then meets those who are at work, and there is more of it, or the test had proven nothing.
     """
 
-    def __init__(self, fleet: Fleet, records: int, times: int) -> None:
-        self._fleet, self._records = fleet, records
-        self._positions = iter(sorted(fleet.random.sample(range(records // 20, records * 4 // 5), times)))
+    def __init__(self, fleet: Fleet, work: Work) -> None:
+        self._fleet, self._work = fleet, work
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> int:
-        for position in self._positions:
-            self._fleet.fill()
-            await self._fleet.all_serve()
-            await self._fleet.reached(position)
-            await asyncio.sleep(self._fleet.random.uniform(0, 0.03))  # the instant itself is the point
-            assert await self._fleet.position() < self._records, "all was folded already: nothing was befallen"
-            return position
-        raise StopAsyncIteration
+    async def __anext__(self) -> None:
+        fleet = self._fleet
+        fleet.fill()
+        await fleet.all_serve()
+        piece = await self._work.begin_piece()
+        if piece is None:
+            raise StopAsyncIteration
+        await fleet.reached(fleet.random.choice(piece))
+        await self._work.begin_piece()
+        await asyncio.sleep(fleet.random.uniform(0, 0.03))  # the instant itself is the point
+
+
+def owner_of(partition: PartitionStatus) -> int | None:
+    """The process that holds it, if there is one."""
+    return int(partition.owner.split(":")[1]) if partition.owner else None
+
+
+async def assert_all_folded(fleet: Fleet, work: Work) -> None:
+    """All of the work is folded, and the store is that of a quiet fold of it."""
+    filled = await work.filled()
+    assert_same(await fleet.folded(filled), filled.quiet)
 
 
 def assert_same(found: Quiet, quiet: Quiet) -> None:

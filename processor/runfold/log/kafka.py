@@ -50,6 +50,7 @@ class KafkaSource:
     async def start(self) -> None:
         """As the port says. Raises LogError too, where Kafka refuses or a security setting cannot be used."""
         throttle_client_logs()
+        await self.close()  # what a start that failed has left: whoever waits for a topic tries again and again
         self._identity = _identity_of(await self._client.start(), self._address)
         options = self._options
         self._consumer = AIOKafkaConsumer(

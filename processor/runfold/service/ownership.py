@@ -9,7 +9,7 @@ is to be handed over, between two batches, when nothing of it is in hand.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final, NamedTuple
 
 from runfold.fold.changes import PositionChange
@@ -65,7 +65,7 @@ class Ownership:
         self._arrived: dict[int, Lease] = {}
         self._gone: set[int] = set()
         self._giving: int | None = None
-        self._renew_at = 0.0
+        self._look_at_log = 0.0
         self.owner = owner
         self.partitions = self.quota = 0
         self.leases: dict[int, Lease] = {}
@@ -89,11 +89,13 @@ class Ownership:
         return self.leases
 
     async def keep(self) -> None:
-        """The keeper's part, once joined and until cancelled, every LOOK_SECONDS.
+        """The keeper's part, once joined and until cancelled.
 
         1. A third of a lease after the last time, renew, and say so that this worker is alive. What is not renewed has a
-           new owner, or a new epoch: it is *gone*. The log's partitions are counted and its last records read again.
-        2. Look who is alive and who holds what, and reckon the fair share.
+           new owner, or a new epoch: it is *gone*. This asks the store alone, so that nobody loses a partition because
+           Kafka does not answer.
+        2. Every LOOK_SECONDS, look who is alive and who holds what, and reckon the fair share. As often as leases are
+           renewed, the log's partitions are counted, and its last records read again.
         3. Below it: claim what lies free, see that the log is whole there, and lay it ready: it has *arrived*.
         4. Above it, and nothing lies free: one partition is to be *given*.
 
@@ -105,14 +107,33 @@ class Ownership:
         Raises what waiting does not mend.
         """
         await self._joined.wait()
+        tasks = [
+            asyncio.create_task(self._again_and_again(self._renew, pause=self._lease / 3, failed="leases_not_renewed")),
+            asyncio.create_task(self._again_and_again(self._look, pause=LOOK_SECONDS, failed="share_not_looked_at")),
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()  # they end by an error alone
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _again_and_again(self, step: Callable[[], Awaitable[None]], *, pause: float, failed: str) -> None:
+        """A step of the keeper's. Of an outage it is told once, when it begins."""
+        failing = False
         while True:
             try:
-                await self._renew_in_time()
-                await self._balance()
+                await step()
             except (StoreUnreachable, LogUnreachable, StalePosition) as error:
-                self._logger.warning("leases_not_renewed", reason=str(error))
+                if not failing:
+                    self._logger.warning(failed, reason=str(error))
+                failing = True
                 await asyncio.sleep(min(_AFTER_FAILURE, self._lease / 3))
-            await asyncio.sleep(LOOK_SECONDS)
+            else:
+                failing = False
+                await asyncio.sleep(pause)
 
     def collect(self) -> Change:
         """What has changed since the last time; from here on ``leases`` says the same."""
@@ -173,14 +194,10 @@ class Ownership:
         except PartitionsGrown as refused:
             raise await with_open_runs(refused, self._store) from refused
 
-    async def _renew_in_time(self) -> None:
+    async def _renew(self) -> None:
         """Step 1."""
-        now = asyncio.get_running_loop().time()
-        if now < self._renew_at:
-            return
-        leases = self._arrived | self.leases
+        leases = {which: lease for which, lease in self.leases.items() if which not in self._gone} | self._arrived
         kept = await self._store.renew(self.owner, leases, lease=self._lease)
-        self._renew_at = now + self._lease / 3
         self._observer.leases_renewed()
         # Only those that are still held as they were: what was claimed anew meanwhile, or given, is not lost.
         gone = {which for which in leases.keys() - kept if self._held().get(which) is leases[which]}
@@ -189,13 +206,19 @@ class Ownership:
             self._arrived = {which: lease for which, lease in self._arrived.items() if which not in gone}
             self._gone |= gone & self.leases.keys()
             self.changed.set()
-        if (partitions := await self._source.partitions()) != self.partitions:
-            self.partitions = partitions
-            await self._bind()
-        await self._last.check(self._held())
+
+    async def _look(self) -> None:
+        """Steps 2 to 4."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._look_at_log:
+            if (partitions := await self._source.partitions()) != self.partitions:
+                self.partitions = partitions
+                await self._bind()
+            await self._last.check(self._held())
+            self._look_at_log = now + self._lease / 3
+        await self._balance()
 
     async def _balance(self) -> None:
-        """Steps 2 to 4."""
         crew = await self._store.crew()
         async with self._turn:
             held = self._held().keys() - self._gone

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-LONGEST_PAUSE = 5.0
+LONGEST_PAUSE = 1.0
+"""What is away may come back for moments only: a longer pause would sleep through them, again and again."""
 
 
 class Patience:

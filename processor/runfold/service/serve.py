@@ -12,21 +12,23 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from typing import Any, NoReturn
 
 from msgspec import Struct, field
 
 from runfold.config import Settings
-from runfold.log.port import LogError, LogMissing, LogSource
+from runfold.log.port import LogError, LogMissing, LogSource, LogUnreachable
 from runfold.service.consumer import Consumer
 from runfold.service.ending import Ending
 from runfold.service.losses import Losses
 from runfold.service.observer import Observer, Unobserved
 from runfold.service.options import Options
 from runfold.service.ownership import Ownership
+from runfold.service.patience import Patience
 from runfold.service.trial import Killers
 from runfold.store.owners import new_owner
-from runfold.store.port import Store, StoreError
+from runfold.store.port import Store, StoreError, StoreUnreachable
 from runfold.telemetry import Logger, get_logger
 
 CLOSING_SECONDS = 1.0
@@ -76,19 +78,21 @@ async def work(
 ) -> None:
     """Fold a share of the log into the store until ``stop`` is set, or up to the ends that the whole log has now.
 
-    ``observer`` is told of every batch and of the partitions held.
+    ``observer`` is told of every batch and of the partitions held. Who takes the place of a dead one bears with a log and a
+    store that are away while it opens them: the service had them, and goes on. Anybody else is told at once.
 
     Raises LogError, StoreError, and DrainExceeded where stopping did not come to an end in time.
     """
     logger = get_logger()
     async with AsyncExitStack() as resources:
         resources.push_async_callback(_in_time, store.close, logger)
-        await store.open()
+        bear = Patience(settings.patience if orders.dead else 0, stop).bear
+        await _started(store.open, bear, stop, logger)
         resources.push_async_callback(_in_time, source.close, logger)
-        if orders.until_end:
-            await source.start()
-        else:
-            await _start_when_there(source, stop, logger)
+        start = source.start if orders.until_end else partial(_start_when_there, source, stop, logger)
+        await _started(start, bear, stop, logger)
+        if orders.dead:
+            await _started(partial(store.bury, orders.dead), bear, stop, logger)
         if not stop.is_set():
             await _fold(settings, source, store, orders, stop=stop, observer=observer)
 
@@ -113,8 +117,6 @@ async def _fold(
     if orders.until_end:
         ranges = await source.ranges(range(await source.partitions()))
         ending = Ending(source, store, {partition: held.end for partition, held in ranges.items()})
-    if orders.dead:
-        await store.bury(orders.dead)
     _quieten_collector()
     keeping = asyncio.create_task(ownership.keep())
     folding = asyncio.create_task(consumer.run(stop, ending=ending))
@@ -156,6 +158,23 @@ async def _in_time(close: Callable[[], Awaitable[None]], logger: Logger) -> None
         logger.warning("left_behind", what=close.__qualname__, seconds=CLOSING_SECONDS)
     except (LogError, StoreError) as error:
         logger.warning("closed_with_error", what=close.__qualname__, reason=str(error))
+
+
+async def _started(
+    start: Callable[[], Awaitable[None]],
+    bear: Callable[[Exception], Awaitable[None]],
+    stop: asyncio.Event,
+    logger: Logger,
+) -> None:
+    """Start something, again and again while what it needs is away and that is borne, or until told to stop."""
+    while not stop.is_set():
+        try:
+            await start()
+        except (StoreUnreachable, LogUnreachable) as error:
+            await bear(error)
+            logger.warning("not_started_yet", reason=str(error))
+        else:
+            return
 
 
 async def _start_when_there(source: LogSource, stop: asyncio.Event, logger: Logger) -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serving import Scripted, fill, fold_quietly, messages, serving, stored, traffic
+from serving import Scripted, fill, fold_quietly, messages, serving, settings_of, stored, traffic
 
+from runfold.log.port import LogUnreachable
 from runfold.log.sqlite import SqliteSource
 from runfold.service import serve as service_module
-from runfold.service.serve import DrainExceeded
+from runfold.service.observer import Unobserved
+from runfold.service.serve import DrainExceeded, Orders, work
 from runfold.store.port import StalePosition, StoreBusy, StoreRefused, StoreUnreachable
 from runfold.store.sqlite import SqliteStore
 
@@ -48,6 +50,76 @@ async def test_a_store_that_fails_at_first_is_borne(folder: Path) -> None:
     assert (await stored(folder)).records == 100
 
 
+@pytest.mark.parametrize("lost", ["open", "bury"])
+async def test_who_takes_a_dead_ones_place_bears_with_a_store_that_is_away(folder: Path, lost: str) -> None:
+    """One that is started again waits for a store that is away just then: giving up, it would end the whole service."""
+    store = scripted_store(folder, **{lost: failing(StoreUnreachable("away"), times=2)})
+    orders, source = Orders(until_end=True, dead=("gone",)), SqliteSource(folder / "runfold.log.db")
+    await work(settings_of(folder), source, store, orders, stop=asyncio.Event(), observer=Unobserved())
+    assert (await stored(folder)).records == 100
+
+
+async def test_whoever_begins_is_told_at_once_that_the_store_is_away(folder: Path) -> None:
+    """At a first start the settings may be wrong: nobody is kept waiting for the reason."""
+    away = StoreUnreachable("away")
+    async with serving(folder, store=scripted_store(folder, open=failing(away))) as service:
+        assert await service.failure() is away
+    assert not service.events("not_started_yet")
+
+
+async def test_leases_are_renewed_while_the_log_does_not_answer(folder: Path) -> None:
+    """A log that hangs costs nobody a partition: it is not waited for between two renewals."""
+    hanging, renewals = asyncio.Event(), 0
+
+    async def partitions(real: Callable[..., Any]) -> int:
+        if service.events("partitions_taken"):
+            hanging.set()
+            await asyncio.Event().wait()
+        return int(await real())
+
+    async def renew(real: Callable[..., Any], *given: Any, **options: Any) -> Any:
+        nonlocal renewals
+        renewals += hanging.is_set()
+        return await real(*given, **options)
+
+    source = Scripted(SqliteSource(folder / "runfold.log.db"), partitions=partitions)
+    async with serving(folder, source=source, store=scripted_store(folder, renew=renew), lease=1) as service:
+        await service.until(lambda: renewals >= 3)
+        await service.end()
+
+
+async def test_leases_that_are_gone_are_told_once(folder: Path) -> None:
+    """Claimed anew, and then the log does not answer: that the leases from before are gone is told at one renewal only."""
+    away, renewals = asyncio.Event(), list[set[int]]()
+
+    def lost(error: Exception) -> Callable[..., Any]:
+        async def fail(real: Callable[..., Any], *given: Any) -> Any:
+            if away.is_set():
+                raise error
+            return await real(*given)
+
+        return fail
+
+    async def renew(real: Callable[..., Any], *given: Any, **options: Any) -> Any:
+        renewals.append(await real(*given, **options))
+        return renewals[-1]
+
+    store = scripted_store(folder, renew=renew, apply=lost(StoreUnreachable("away")))
+    source = Scripted(SqliteSource(folder / "runfold.log.db"), record_at=lost(LogUnreachable("away")))
+    async with serving(folder, store=store, source=source, lease=1) as service:
+        await service.folded(100)
+        await service.until(lambda: renewals)
+        away.set()
+        await fill(folder, messages(traffic(10, seed=8)))
+        await service.said("leases_lost")
+        seen = len(renewals)
+        await service.until(lambda: len(renewals) >= seen + 3)
+        assert len(service.events("leases_lost")) == 1
+        away.clear()
+        await service.folded(110)
+        await service.end()
+
+
 async def test_until_end_is_up_to_the_end_there_was(folder: Path) -> None:
     """With until_end the service ends by itself when everything is folded that the log had when it began."""
     async with serving(folder, until_end=True, batch_records=7) as service:
@@ -80,12 +152,20 @@ async def test_few_runs_in_memory(folder: Path) -> None:
 
 
 async def test_a_renewal_that_fails_is_borne(folder: Path) -> None:
-    """A lease that cannot be renewed for now is told, and folding goes on."""
-    store = scripted_store(folder, renew=failing(StoreUnreachable("away"), times=2))
-    async with serving(folder, store=store, lease=1) as service:
-        await service.said("leases_not_renewed", times=2)
+    """A lease that cannot be renewed for now is told, once an outage, and folding goes on."""
+    asked, fail = 0, failing(StoreUnreachable("away"), times=3)
+
+    async def renew(*given: Any, **options: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return await fail(*given, **options)
+
+    async with serving(folder, store=scripted_store(folder, renew=renew), lease=1) as service:
+        await service.until(lambda: asked == 2)
         await fill(folder, messages(traffic(10, seed=8)))
         await service.folded(110)
+        await service.until(lambda: asked > 4)  # three in vain
+        assert len(service.events("leases_not_renewed")) == 1
         await service.end()
 
 
