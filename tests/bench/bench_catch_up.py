@@ -24,8 +24,8 @@ from typing import NamedTuple
 
 import psutil
 
-for room in (Path(__file__).parents[1] / "support", Path(__file__).parents[2] / "deploy" / "kafka"):
-    sys.path.insert(0, str(room))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "deploy" / "kafka"))
 
 from bench_postgres import SETTINGS
 from postgres_server import own_server
