@@ -257,7 +257,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--events", type=int, default=200_000)
     options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--batch", type=int, default=20_000)
+    options.add_argument("--batch", type=int, default=40_000)
     options.add_argument("--measure", choices=["ours", "prototype"])
     options.add_argument("--folder", type=Path)
     given = options.parse_args()

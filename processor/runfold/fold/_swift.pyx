@@ -35,7 +35,8 @@ cdef tuple _NOT_HELD = (0, None)
 cdef enum:
     MINUTE = 8  # of a row
     BODY = 10
-    VALUE = 3  # of a stored record
+    KEY = 2  # of a stored record
+    VALUE = 3
     AHEAD = 4
     MOST_REMEMBERED = 10_000
 
@@ -48,6 +49,10 @@ for _kind, _status in STATUS_OF.items():
 
 cdef inline object value_of(object record):
     return <object> PyTuple_GET_ITEM(record, VALUE) if type(record) is StoredRecord else record.value
+
+
+cdef inline object key_of(object record):
+    return <object> PyTuple_GET_ITEM(record, KEY) if type(record) is StoredRecord else record.key
 
 
 cdef class Swift:
@@ -75,6 +80,18 @@ cdef class Swift:
         PyMem_Free(self.told.at)
         PyMem_Free(self.out.at)
 
+    def by_run(self, records):
+        """See runfold.fold.short_cut."""
+        cdef dict runs = {}
+        for record in records:
+            key = key_of(record)
+            of_run = runs.get(key)
+            if of_run is None:
+                runs[key] = [record]
+            else:
+                (<list> of_run).append(record)
+        return runs
+
     def fold(self, dict runs, dict held, object changes, list unsettled):
         """See runfold.fold.short_cut."""
         cdef Py_ssize_t folded = 0, place = 0, taken
@@ -98,7 +115,7 @@ cdef class Swift:
             rows.append(row)
             held[key] = handle, row[BODY]
             if not handle or row[MINUTE] is not None:
-                unsettled.append(row)
+                unsettled.append((key, row))
         return folded, left
 
     cdef Py_ssize_t follow_all(self, object key, object body, list records) except -1:

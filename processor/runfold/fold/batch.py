@@ -16,7 +16,7 @@ from runfold.fold.outcome import APPLIED, REJECTED, SET_ASIDE, Rejection, Verdic
 from runfold.fold.record import Record, hash_of_record
 from runfold.fold.rules import DEFAULT_RULES, Rules
 from runfold.fold.run import fold
-from runfold.fold.short_cut import Held, Left, ShortCut, short_cut
+from runfold.fold.short_cut import Held, Left, Runs, ShortCut, Unsettled, short_cut
 from runfold.fold.state import RunState, decode_state, encode_state, number_seen
 from runfold.fold.usage import Booking, add, differences
 from runfold_schemas.codec import decode_lean
@@ -24,9 +24,6 @@ from runfold_schemas.events import Event
 
 Watch = Callable[[Record, Event | None, RunState | None, Verdict], None]
 """Told of every record after it was folded, run by run: the record, its event, its run and the verdict."""
-
-Runs = dict[bytes | None, list[Record]]
-"""Records by key."""
 
 _NOT_HELD: Held = (0, None)
 _ALL: Left = (0, None)
@@ -64,14 +61,15 @@ class PartitionFold:
         self._short_cut = short_cut(partition, rules) if compiled else None
         self._held: dict[bytes | None, Held] = {}
         self._touched: set[bytes | None] = set()
-        self._unsettled: list[RunChange] = []
+        self._unsettled: list[Unsettled] = []
         self._sorted: tuple[Sequence[Record] | None, Runs] = (None, {})
 
     def absent(self, records: Sequence[Record]) -> list[str]:
         """The runs of these records that are not in hand. The same list may be given to ``fold``: leave it as it is."""
-        runs = _by_run(records)
+        runs, held = self._by_run(records), self._held
         self._sorted = records, runs  # sorting them by run is done once
-        named = map(run_of_key, runs.keys() - self._held.keys())
+        # Not runs.keys() - held.keys(): that looks at all that is held, for every batch, however small.
+        named = map(run_of_key, [key for key in runs if key not in held])
         return [run_id for run_id in named if run_id is not None]
 
     def take_in(self, rows: Iterable[tuple[str, int, bytes]]) -> None:
@@ -97,7 +95,7 @@ class PartitionFold:
 
     def _fold_runs(self, records: Sequence[Record], batch: Changes, tally: dict[str, int]) -> None:
         held, swift = self._held, self._short_cut_for(records)
-        runs = self._sorted[1] if self._sorted[0] is records else _by_run(records)
+        runs = self._sorted[1] if self._sorted[0] is records else self._by_run(records)
         self._sorted = (None, {})
         self._touched |= runs.keys()
         left: Mapping[bytes | None, Left] = dict.fromkeys(runs, _ALL)
@@ -115,7 +113,7 @@ class PartitionFold:
                 batch.runs.append(row)
                 held[key] = handle, row.body
             if not handle or row.minute is not None:
-                self._unsettled.append(row)
+                self._unsettled.append((key, row))
 
     def _fold_simply(
         self, handle: int, body: bytes | None, of_run: Sequence[Record], batch: Changes, tally: dict[str, int]
@@ -129,8 +127,7 @@ class PartitionFold:
     def settle(self, handles: Mapping[tuple[int, str], int]) -> None:
         """The changes are committed: learn the new rows' handles, let go of runs that ended and of too many others."""
         held = self._held
-        for row in self._unsettled:
-            key = row.run_id.encode()
+        for key, row in self._unsettled:
             if row.minute is None:
                 held[key] = handles[self.partition, row.run_id], row.body
             else:
@@ -139,6 +136,9 @@ class PartitionFold:
             for untouched in held.keys() - self._touched:
                 del held[untouched]
         self._touched, self._unsettled = set(), []
+
+    def _by_run(self, records: Sequence[Record]) -> Runs:
+        return _by_run(records) if self._short_cut is None else self._short_cut.by_run(records)
 
     def _short_cut_for(self, records: Sequence[Record]) -> ShortCut | None:
         """The short cut, if it may be taken: nobody watches, and every record is to be read, and as usual."""

@@ -7,7 +7,7 @@ byte, with it and without; property tests hold it to that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Protocol
 
 from runfold.fold.changes import Changes, RunChange
@@ -24,6 +24,12 @@ else:
 Held = tuple[int, bytes | None]
 """A run in hand: its row's handle and body."""
 
+Runs = dict[bytes | None, list[Record]]
+"""Records by key, each key's in their order."""
+
+Unsettled = tuple[bytes | None, RunChange]
+"""A row that waits for its commit, and its run's key."""
+
 Left = tuple[int, RunChange | None]
 """Of a run that the short cut left records of: how many it folded, and the row after them, which it has put nowhere."""
 
@@ -31,12 +37,15 @@ Left = tuple[int, RunChange | None]
 class ShortCut(Protocol):
     """Belongs to one partition's fold: it remembers what it has met, and is not to be used by two threads at a time."""
 
+    def by_run(self, records: Sequence[Record]) -> Runs:
+        """The records by their keys."""
+
     def fold(
         self,
-        runs: Mapping[bytes | None, list[Record]],
+        runs: Runs,
         held: dict[bytes | None, Held],
         changes: Changes,
-        unsettled: list[RunChange],
+        unsettled: list[Unsettled],
     ) -> tuple[int, dict[bytes | None, Left]]:
         """Fold each run's records, from the first on, up to one that is out of the ordinary.
 

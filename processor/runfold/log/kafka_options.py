@@ -40,7 +40,7 @@ class KafkaOptions(Struct, frozen=True, kw_only=True):
     batch_size: int = 400_000
     request_timeout_ms: int = 30_000
     delivery_timeout_ms: int = 60_000
-    max_partition_fetch_bytes: int = 4_194_304
+    max_partition_fetch_bytes: int = 1_048_576
     fetch_max_bytes: int = 52_428_800
 
 

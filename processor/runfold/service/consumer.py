@@ -96,7 +96,6 @@ class Consumer:
         if not batch.size:
             self._note_what_was_read()
             return
-        self._fetching = self._begin_fetch()
         for part in self._ownership.killers.cut(batch):
             if stopping.done():
                 break
@@ -177,6 +176,8 @@ class Consumer:
                 rows = await self._store.load(partition, absent)
                 fold.take_in((row.run_id, row.handle, row.body) for row in rows.values())
         times.append(loop.time())
+        # Not sooner: taking records keeps this loop from loading. Not later: it keeps the store from its transaction.
+        self._fetching = self._fetching or self._begin_fetch()
         changes = await loop.run_in_executor(self._thread, self._fold, batch)
         times.append(loop.time())
         handles = await self._store.apply(changes, leases)

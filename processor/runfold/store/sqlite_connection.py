@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 MAKE, WRITE, READ = "rwc", "rw", "ro"
@@ -16,6 +17,9 @@ BUSY_SECONDS: Final = 5.0
 PAGE: Final = 8192
 WRITER_CACHE_KB: Final = 64_000
 READER_CACHE_KB: Final = 8_000
+
+AT_ONCE: Final = 64
+"""Rows of one statement; of 14 columns they stay below the 999 parameters that every SQLite takes."""
 
 NOW: Final = "cast((julianday('now') - 2440587.5) * 86400000 as integer)"
 """The store's clock, Unix milliseconds: SQLite's own, so that all who share a file share it."""
@@ -70,3 +74,19 @@ def roll_back(db: sqlite3.Connection) -> None:
         # The error that matters is the one on its way; what cannot be rolled back here is when the file is next opened.
         with suppress(sqlite3.Error):
             db.execute("rollback")
+
+
+def insert_all(db: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...]], *, otherwise: str = "") -> None:
+    """Insert rows, all of one width; ``otherwise`` is what follows the values, an ``on conflict`` clause.
+
+    Many rows a statement: the interpreter's lock is let go of, and waited for, once a statement.
+    """
+    if not rows:
+        return
+    marks = f"({', '.join('?' * len(rows[0]))})"
+    rest = len(rows) % AT_ONCE
+    if rest < len(rows):
+        many = f"insert into {into} values {', '.join([marks] * AT_ONCE)} {otherwise}"
+        for begin in range(0, len(rows) - rest, AT_ONCE):
+            db.execute(many, tuple(chain.from_iterable(rows[begin : begin + AT_ONCE])))
+    db.executemany(f"insert into {into} values {marks} {otherwise}", rows[len(rows) - rest :])

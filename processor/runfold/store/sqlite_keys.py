@@ -15,6 +15,8 @@ from typing import Final
 
 from xxhash import xxh3_64_intdigest
 
+from runfold.store.sqlite_connection import insert_all
+
 YOUNG: Final = 100_000
 """How many keys stay young. Fewer and the hand dirties more settled pages a batch; more and new keys dirty more young ones."""
 
@@ -32,7 +34,6 @@ class KeyTable:
 
     def __init__(self, name: str, *, width: int) -> None:
         self.name = name
-        self._marks = ", ".join("?" * width)
         self._matches = "hash = ? and n = ?" if width == 2 else "hash = ? and created_at = ? and n = ?"
 
     def add(self, db: sqlite3.Connection, keys: Iterable[Key], *, young: int = YOUNG) -> None:
@@ -40,7 +41,7 @@ class KeyTable:
         ordered = sorted(keys)
         if not ordered:
             return
-        db.executemany(f"insert into {self.name}_young values ({self._marks})", ordered)
+        insert_all(db, f"{self.name}_young", ordered)
         count, hand = self._level(db)
         count += len(ordered)
         # A slice is not worth the pages that it dirties until it is some size.

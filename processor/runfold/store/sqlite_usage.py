@@ -14,10 +14,10 @@ from typing import Any, Final
 
 from runfold.fold.usage import SUMS, Dimensions
 from runfold.store.port import UsageQuery, UsageSum
+from runfold.store.sqlite_connection import insert_all
 from runfold.store.summing import ordered
 
-_ADD: Final = f"""insert into usage values (?, ?, ?, ?, {", ".join("?" * len(SUMS))}) on conflict do update set
-    {", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)}"""
+_OTHERWISE: Final = f"on conflict do update set {', '.join(f'{name} = {name} + excluded.{name}' for name in SUMS)}"
 _LARGEST: Final = 2**62
 _PLAIN: Final = ", ".join(f"sum({name})" for name in SUMS)
 _HALVES: Final = ", ".join(f"sum({name} >> 32), sum({name} & 4294967295)" for name in SUMS)
@@ -27,7 +27,7 @@ def add_usage(db: sqlite3.Connection, rows: Sequence[tuple[int, ...]]) -> None:
     """Add to buckets, in a transaction of the caller's: rows of minute, dimension, status, 0 and the sums, in order."""
     db.execute("savepoint usage_added")
     try:
-        db.executemany(_ADD, rows)
+        insert_all(db, "usage", rows, otherwise=_OTHERWISE)
     except (OverflowError, sqlite3.IntegrityError):
         db.execute("rollback to usage_added")
         for row in rows:
@@ -93,7 +93,7 @@ def _add_large(db: sqlite3.Connection, row: tuple[int, ...]) -> None:
 
 def _added(db: sqlite3.Connection, row: tuple[int, ...]) -> bool:
     try:
-        db.execute(_ADD, row)
+        insert_all(db, "usage", [row], otherwise=_OTHERWISE)
     except sqlite3.IntegrityError:
         return False  # a sum would not be whole any more
     return True

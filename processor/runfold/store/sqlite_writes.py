@@ -11,7 +11,7 @@ from typing import Final
 from runfold.fold.changes import Changes, RunChange
 from runfold.store.port import DoorChange, Lease, Note, StalePosition
 from runfold.store.rows import booked_to, check_covered, without_usage
-from runfold.store.sqlite_connection import NOW
+from runfold.store.sqlite_connection import NOW, insert_all
 from runfold.store.sqlite_events import write_events
 from runfold.store.sqlite_keys import RUN_KEYS, THREAD_KEYS, key_hash, rows_of
 from runfold.store.sqlite_links import live_transaction
@@ -25,7 +25,6 @@ _HANDLE: Final = RunChange._fields.index("handle")  # by name it would cost twic
 _MOVE: Final = f"""update position set next = ?, last_offset = ?, last_hash = ?, committed_at = {NOW},
     without_usage = without_usage + ? where partition = ? and next = ? and epoch = ?"""
 _RAISE: Final = "update position set epoch = epoch + 1, without_usage = without_usage + ? where partition = ?"
-_INSERT: Final = "insert into run values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _UPDATE: Final = """update run set status = ?, flags = ?, dimension = ?, minute = ?, final_timestamp = ?, fold = ?, body = ?
     where n = ? and run_id = ? and partition = ? and thread_id = ? and created_at = ?"""
 _MOVE_THREAD: Final = "update run set thread_id = ?, created_at = ? where n = ?"
@@ -125,7 +124,7 @@ def _insert_runs(db: sqlite3.Connection, runs: Sequence[RunChange], stamp: Stamp
     partitions, run_ids, _, thread_ids, statuses, created, flags, dimensions, minutes, finals, bodies = columns
     of_dimensions, fold = stamp.keys(db, dimensions), repeat(stamp.fold)
     before = (numbers, run_ids, partitions, thread_ids, statuses, created, flags)
-    db.executemany(_INSERT, zip(*before, of_dimensions, minutes, finals, fold, bodies))  # noqa: B905 - fold has no end
+    insert_all(db, "run", list(zip(*before, of_dimensions, minutes, finals, fold, bodies)))  # noqa: B905 - fold has no end
     RUN_KEYS.add(db, zip(map(key_hash, run_ids), numbers, strict=True), young=stamp.young)
     THREAD_KEYS.add(db, zip(map(key_hash, thread_ids), created, numbers, strict=True), young=stamp.young)
     return dict(zip(zip(partitions, run_ids, strict=True), numbers, strict=True))
