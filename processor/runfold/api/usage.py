@@ -10,32 +10,16 @@ from __future__ import annotations
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from litestar import Request, Response, get
+from litestar import Response, get
 from litestar.params import QueryParameter
 from msgspec import Struct, structs
 
 from runfold.api.documented import answers
 from runfold.api.errors import JSON, BadRequest
-from runfold.api.export import Columns, Exporting, exported, format_of
+from runfold.api.export import Columns, Exporting, exported
 from runfold.api.freshness import Freshness
 from runfold.api.given import GivenApi, GivenCaller
-from runfold.api.positions import WAIT, WaitFor, WaitSeconds
-from runfold.api.window import (
-    USAGE_LIMITS,
-    AsFormat,
-    Asked,
-    End,
-    Keys,
-    KnownAt,
-    Page,
-    Projects,
-    Start,
-    Users,
-    Zone,
-    ids,
-    only,
-    window_of,
-)
+from runfold.api.window import USAGE_LIMITS, GivenAsked, window_of
 from runfold.fold.usage import SUMS
 from runfold.report.periods import Width
 from runfold.store.port import UsageQuery, UsageSum
@@ -133,29 +117,17 @@ _encode = msgspec.json.Encoder().encode
 )
 async def usage_completions(
     *,
-    request: Request[Any, Any, Any],
     api: GivenApi,
     caller: GivenCaller,
-    start_time: Start,
-    end_time: End = None,
+    asked: GivenAsked,
     bucket_width: Annotated[Width, QueryParameter(description="How wide buckets are")] = "1d",
     group_by: Annotated[
         list[Group] | None, QueryParameter(name="group_by[]", description="By what to tell apart")
     ] = None,
-    project_ids: Projects = None,
-    user_ids: Users = None,
-    api_key_ids: Keys = None,
-    models: Annotated[list[str] | None, ids("models[]")] = None,
     batch: Annotated[bool | None, QueryParameter(description="Refused: runs do not tell")] = None,
     limit: Annotated[
         int | None, QueryParameter(ge=1, le=1440, description="1d: 7, 31 at most; 1h: 24, 168; 1m: 60, 1440")
     ] = None,
-    page: Page = None,
-    timezone: Zone = None,
-    as_known_at: KnownAt = None,
-    format: AsFormat = None,  # noqa: A002 - the parameter's name
-    wait_for: WaitFor = None,
-    wait_seconds: WaitSeconds = WAIT,
 ) -> Response[Any]:
     """Buckets of the calendar from `start_time` to `end_time`, page by page.
 
@@ -164,27 +136,13 @@ async def usage_completions(
     """
     if batch is not None:
         raise BadRequest("Runs do not tell whether they are of a batch.", param="batch", code="unsupported_parameter")
-    await api.applied(wait_for, wait_seconds)
-    kind = format_of(format, request.headers)
-    asked = Asked(
-        start_time=start_time,
-        end_time=end_time,
-        bucket_width=bucket_width,
-        limit=limit,
-        page=page,
-        timezone=timezone,
-    )
-    window = window_of(asked, USAGE_LIMITS, whole_pages=kind != "json")
-    groups = tuple(dict.fromkeys(group_by or ()))
-    wanted = UsageQuery(
-        edges=window.edges,
-        by=tuple(name for name in groups if name in KNOWN),
-        only=only(project_id=project_ids, user_id=user_ids, api_key_id=api_key_ids, model=models),
-    )
-    found = await api.usage.sums(caller, wanted, known_at=as_known_at)
+    window = window_of(asked, USAGE_LIMITS, width=bucket_width, limit=limit)
+    groups = dict.fromkeys(group_by or ())
+    wanted = UsageQuery(edges=window.edges, by=tuple(name for name in groups if name in KNOWN), only=asked.only)
+    found = await api.usage.sums(caller, wanted, known_at=asked.known_at)
     listed = _buckets(wanted, found, source="api_source" in groups)
-    if kind != "json":
-        return exported(kind, "usage", _COLUMNS, _rows(listed), window.next_page)
+    if asked.format != "json":
+        return exported(asked.format, "usage", _COLUMNS, _rows(listed), window.next_page)
     body = UsagePage(
         data=listed,
         has_more=window.next_page is not None,
