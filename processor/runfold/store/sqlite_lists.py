@@ -126,7 +126,7 @@ def _dimensions_exist(db: sqlite3.Connection, wanted: RunFilter) -> bool:
 def _page(
     db: sqlite3.Connection, wanted: RunFilter, selection: _Selection, *, after: _Place | None, limit: int
 ) -> list[ListedRow]:
-    parts, bound = [], list[object]()
+    walks, bound = [], list[object]()
     order, (behind, ahead) = _ORDERS[wanted.ascending], (">", "<") if wanted.ascending else ("<", ">")
     for source, of_source, created_at in _walks(wanted):
         where, bounds = selection.conditions, list[object]()
@@ -136,12 +136,13 @@ def _page(
                 columns, marks = ("run_id, partition", "?, ?, ?") if len(place) == 3 else ("run_id", "?, ?")
                 where = [*where, f"{created_at} {beyond}= ?", f"({created_at}, {columns}) {beyond} ({marks})"]
                 bounds += [place[0], *place]
-        parts.append(
-            f"""select * from (select run.n, partition, run_id, flags, {selection.body} as body, {created_at} as created_at
-                from {source} and {" and ".join(where)} {order})"""
+        walks.append(
+            f"""select run.n, partition, run_id, flags, {selection.body} as body, {created_at} as created_at
+                from {source} and {" and ".join(where)}"""
         )
-        bound += [*selection.of_body, *of_source, *selection.values, *bounds, limit]
-    rows = db.execute(f"{' union all '.join(parts)} {order}", [*bound, limit])
+        bound += [*selection.of_body, *of_source, *selection.values, *bounds]
+    # SQLite merges the walks, each going on for as long as rows are wanted of it: it would sort what stands in brackets.
+    rows = db.execute(f"{' union all '.join(walks)} {order}", [*bound, limit])
     return list(map(ListedRow._make, rows))
 
 
