@@ -20,7 +20,6 @@ from runfold.api.export import Columns, Exporting, exported
 from runfold.api.freshness import Freshness
 from runfold.api.given import GivenApi, GivenCaller
 from runfold.api.window import USAGE_LIMITS, GivenAsked, window_of
-from runfold.fold.usage import SUMS
 from runfold.report.periods import Width
 from runfold.store.port import UsageQuery, UsageSum
 from runfold_schemas.run import RunStatus
@@ -30,8 +29,6 @@ Group = Literal[
 ]
 KNOWN: Final = ("project_id", "user_id", "api_key_id", "model", "assistant_id", "status")
 """The groups that events tell; by any other all is one group."""
-
-_TOKENS: Final = tuple(name for name in SUMS if name.endswith("_tokens"))
 
 
 class MoreUsage(Struct, frozen=True, kw_only=True):
@@ -163,30 +160,28 @@ def _buckets(wanted: UsageQuery, found: list[UsageSum], *, source: bool) -> list
 
 
 def _result(group: dict[str, Any], sums: tuple[int, ...], *, source: bool) -> UsageResult:
-    told: dict[str, Any] = dict(zip(SUMS, sums, strict=True))
-    runs, timed = told["runs"], told["timed_runs"]
-    uncached = told["prompt_tokens"] - told["cached_tokens"]
-    if runs == told["without_usage"]:
-        told |= dict.fromkeys(_TOKENS)
+    """``sums`` are in the order of :data:`runfold.fold.usage.SUMS`."""
+    runs, without_usage, prompt, cached, completion, reasoning, total, timed, queue_ms, run_ms = sums
+    known = runs > without_usage
     if "status" in group:
         group["status"] = RunStatus(group["status"]).wire
     named: dict[str, Any] = {name: value or None for name, value in group.items()}
     return UsageResult(
-        input_tokens=told["prompt_tokens"],
-        output_tokens=told["completion_tokens"],
+        input_tokens=prompt if known else None,
+        output_tokens=completion if known else None,
         num_model_requests=runs,
-        input_cached_tokens=told["cached_tokens"],
-        input_uncached_tokens=None if told["prompt_tokens"] is None else uncached,
+        input_cached_tokens=cached if known else None,
+        input_uncached_tokens=prompt - cached if known else None,
         api_source="unlabeled" if source else None,
         **named,
         runfold=MoreUsage(
             runs=runs,
-            without_usage=told["without_usage"],
-            reasoning_tokens=told["reasoning_tokens"],
-            total_tokens=told["total_tokens"],
+            without_usage=without_usage,
+            reasoning_tokens=reasoning if known else None,
+            total_tokens=total if known else None,
             timed_runs=timed,
-            queue_seconds=told["queue_ms"] / 1000 if timed else None,
-            run_seconds=told["run_ms"] / 1000 if timed else None,
+            queue_seconds=queue_ms / 1000 if timed else None,
+            run_seconds=run_ms / 1000 if timed else None,
         ),
     )
 
