@@ -323,8 +323,8 @@ def measure(folder: Path, *, runs: int, seconds: int) -> None:
                 f"{name:<28}{rate.second:>9,.0f} a second {rate.cpu_second:>9,.0f} a CPU second, {of_trivial:.2f} of "
                 f"trivial; at {half:,}/s {found}"
             )
-        found = asyncio.run(latencies(MINUTES, port=port, rate=10, runs=runs, more=lambda sent: sent < 10 * seconds))
-        print(f"{'a day of minutes, one model':<28}at 10/s {found}")
+        found = asyncio.run(latencies(MINUTES, port=port, rate=20, runs=runs, more=lambda sent: sent < 200))
+        print(f"{'a day of minutes, one model':<28}at 20/s {found}")
         measure_beside_folding(folder, port=port, runs=runs)
 
 

@@ -24,6 +24,10 @@ _ORDERS: Final = {
     ascending: f"order by created_at {way}, run_id {way}, partition {way} limit ?"
     for ascending, way in ((False, "desc"), (True, "asc"))
 }
+_OF_THREAD: Final = tuple(
+    f"thread_key_{level} as key cross join run on run.n = key.n where hash = ? and thread_id = ?"
+    for level in ("young", "settled")
+)
 _PAST_ALL_PARTITIONS: Final = 1 << 40
 
 
@@ -155,12 +159,7 @@ def _walks(wanted: RunFilter) -> list[_Walk]:
     """The narrowest index that has the order; without a filter one walk for each status, merged."""
     if wanted.thread_id is not None:
         return [
-            _Walk(
-                f"thread_key_{level} as key cross join run on run.n = key.n where hash = ? and thread_id = ?",
-                (key_hash(wanted.thread_id), wanted.thread_id),
-                "key.created_at",
-            )
-            for level in ("young", "settled")
+            _Walk(source, (key_hash(wanted.thread_id), wanted.thread_id), "key.created_at") for source in _OF_THREAD
         ]
     if wanted.incomplete or wanted.missing or wanted.flagged:
         return [_Walk("run indexed by run_flagged where flags != 0")]
