@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from msgspec import Struct
@@ -118,7 +119,8 @@ class Counting:
     async def close(self) -> None:
         if self._counting is not None:
             self._counting.cancel()
-            await asyncio.wait((self._counting,))
+            with suppress(asyncio.CancelledError, Exception):
+                await self._counting
 
 
 class FreshnessCache(Kept[Look]):
