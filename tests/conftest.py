@@ -36,4 +36,4 @@ def projections_keep_the_contract() -> Iterator[None]:
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> None:
     """Serving in the tests' own process leaves its garbage collector as it is."""
-    monkeypatch.setattr("runfold.service.serve._quieten_collector", lambda: None)
+    monkeypatch.setattr("runfold.service.serve.quieten_collector", lambda: None)

@@ -64,6 +64,15 @@ def test_costs_are_those_of_genai_prices(ended: ApiServer) -> None:
     assert found == theirs()
 
 
+def test_parquet_has_amounts_to_the_last_digit(ended: ApiServer) -> None:
+    """As decimals, which are those of genai-prices; null where nobody knows."""
+    parquet = pytest.importorskip("pyarrow.parquet", reason="NOT PROVEN: pyarrow is not installed (the extra archive)")
+    query = f"/v1/organization/costs?start_time={BEGIN}&end_time={END}&group_by[]=model&format=parquet"
+    rows = parquet.read_table(io.BytesIO(ask(ended, query).content)).to_pylist()
+    assert {(row["start_time"], row["model"]): row["amount"] for row in rows if row["amount"] is not None} == theirs()
+    assert any(row["amount"] is None for row in rows)
+
+
 def test_the_client_sees_amounts_in_usd(ended: ApiServer) -> None:
     """As numbers, with their currency, by project and key."""
     page = reports(ended).costs(**PERIOD, group_by=["project_id", "api_key_id"])

@@ -1,15 +1,17 @@
-"""What reading over HTTP costs: one API process over a store with many runs, asked by wrk from another process.
+"""What reading over HTTP costs: one API process over a store with many runs, asked from another process.
 
 Run: ``python tests/bench/bench_api.py [--runs 1000000] [--seconds 5]``. Needs wrk (Debian: ``apt-get install wrk``). Each line
 is beside a trivial handler on the same server in the same run, which answers bytes of the same size without looking at the
-request. *A CPU second* is of the answering process alone, so that other load on the machine does not count. Latencies are
-those of single requests sent on time by a clock, at half of what the process can answer; they do depend on other load.
+request. *A second* is as the clock has it; *a CPU second* is of the answering process alone, so that other load on the machine
+does not count. Latencies are those of single requests sent on time by a clock, at half of what is asked of the process; they do
+depend on other load. The last line is read while `runfold serve` folds a log into that store, as fast as it can.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import re
 import shutil
@@ -19,41 +21,58 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 import psutil
 import uvicorn
 
 from runfold.api.server import configured
+from runfold.demo.traffic import interleaved
 from runfold.fold.changes import Changes, PositionChange, RunChange
+from runfold.fold.record import StoredRecord
+from runfold.fold.rules import COMPATIBLE, FOLD_VERSION, Rules
 from runfold.fold.run import fold
 from runfold.fold.state import RunState, encode_state
-from runfold.log.sqlite import SqliteSink
+from runfold.fold.usage import BucketKey, add, book
+from runfold.log.sqlite import SqliteSink, SqliteSource
 from runfold.store.sqlite import SqliteStore
 from runfold_schemas import RunCompleted, RunCreated, RunInProgress, Usage
+from runfold_schemas.codec import encode
 
 CHUNK, THREAD, CONNECTIONS = 20_000, 25, 16
 START = 1_760_000_000
 TOOLS = [{"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}]
 LISTED = THREAD - 5
 """Runs in a page: as many as a thread has, but a few."""
+MODELS, PROJECTS = 4, 5
+"""So a minute has twenty buckets, of thirty runs each."""
+FOLDED = 1_000_000
+"""Events that are folded while others read."""
+RETRIEVE = "/v1/threads/{thread}/runs/{run}"
+MINUTES = (
+    f"/v1/organization/usage/completions?start_time={START}&end_time={START + 86_400}&bucket_width=1m&limit=1440"
+    "&models[]=model_1"
+)
 
 
 def state_of(number: int) -> RunState:
     """A run that went well, told by its three events."""
     named = {"run_id": f"run_{number:024d}", "thread_id": f"thread_{number // THREAD:024d}", "source": "bench"}
     at, state = (START + number // 10) * 1000, None
-    metadata = {"project_id": f"proj_{number % 20}", "user_id": f"user_{number % 1000}"}
+    metadata = {"project_id": f"proj_{number % PROJECTS}"}
     told = (
         RunCreated(
             **named,
             id="e1",
             sequence=1,
             occurred_at=at,
-            assistant_id=f"asst_{number % 50}",
-            model="gpt-4o",
+            assistant_id=f"asst_{number % PROJECTS}",
+            model=f"model_{number % MODELS}",
             instructions="You are a helpful assistant. Answer briefly.",
             tools=TOOLS,
             metadata=metadata,
@@ -74,13 +93,18 @@ def state_of(number: int) -> RunState:
 
 
 async def fill(folder: Path, runs: int) -> None:
-    """An empty log, and a store with so many runs."""
-    sink = SqliteSink(folder / "runfold.log.db", partitions=1)
+    """An empty log, and a store of it with so many runs and what they used."""
+    path = folder / "runfold.log.db"
+    sink, source = SqliteSink(path, partitions=1), SqliteSource(path)
     await sink.start()
     await sink.close()
+    await source.start()
+    log = await source.identity()
+    await source.close()
     store = SqliteStore(folder / "runfold.db")
     await store.open()
-    await store.bind(cluster_id="c", topic="t", partitions=1, fold_version=1, compatible=(), settings_hash="s")
+    fold_told = {"fold_version": FOLD_VERSION, "compatible": COMPATIBLE, "settings_hash": Rules().settings_hash}
+    await store.bind(cluster_id=log.cluster_id, topic=log.topic, partitions=1, **fold_told)
     leases = await store.claim("bench", {0: 0}, lease=3600)
     for begin in range(0, runs, CHUNK):
         states = [state_of(number) for number in range(begin, min(runs, begin + CHUNK))]
@@ -91,8 +115,11 @@ async def fill(folder: Path, runs: int) -> None:
             )
             for state in states
         ]
+        usage = dict[BucketKey, list[int]]()
+        for state in states:
+            add(usage, *book(state))
         moves = {0: PositionChange(begin, begin + CHUNK, begin + CHUNK - 1, b"12345678")}
-        await store.apply(Changes(runs=rows, positions=moves), leases)
+        await store.apply(Changes(runs=rows, usage=usage, positions=moves), leases)
     await store.release("bench", leases)
     await store.close()
 
@@ -131,18 +158,25 @@ def process(*command: str, port: int, **environment: str):
         server.wait()
 
 
-def wrk(url: str, script: str, *, server: psutil.Process, seconds: float) -> float:
-    """Requests a CPU second of the server, each of them answered with 200."""
+class Rate(NamedTuple):
+    """Requests a second by the clock, and a CPU second of the server's."""
+
+    second: float
+    cpu_second: float
+
+
+def wrk(url: str, script: str, *, server: psutil.Process, seconds: int) -> Rate:
+    """As many requests as the server answers, each of them with 200."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
         file.write(script)
         file.flush()
         before = server.cpu_times()
-        command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds:g}s", "-s", file.name, url]
+        command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", file.name, url]
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         after = server.cpu_times()
     assert "Non-2xx" not in said, said
     count = int(re.search(r"(\d+) requests in", said)[1])
-    return count / (after.user + after.system - before.user - before.system)
+    return Rate(count / seconds, count / (after.user + after.system - before.user - before.system))
 
 
 def asking(path: str, *, runs: int) -> str:
@@ -178,32 +212,70 @@ class OnTime(asyncio.Protocol):
         return await self._answer
 
 
-async def latencies(path: str, *, port: int, rate: float, seconds: float, runs: int) -> list[float]:
-    """Milliseconds from when a request was due until its answer was whole, in order."""
+class Latencies(NamedTuple):
+    """Milliseconds, in order."""
+
+    found: list[float]
+
+    def __str__(self) -> str:
+        p50, p99 = (self.found[int(len(self.found) * share)] for share in (0.5, 0.99))
+        return f"p50 {p50:.2f} ms, p99 {p99:.2f} ms"
+
+
+async def latencies(
+    path: str, *, port: int, rate: float, runs: int, more: Callable[[int], bool], connections: int = 64
+) -> Latencies:
+    """From when a request was due until its answer was whole, for as long as ``more`` of the requests sent says."""
     loop, random = asyncio.get_running_loop(), Random(7)
     free: asyncio.LifoQueue[OnTime] = asyncio.LifoQueue()
-    for _ in range(64):
-        _, connection = await loop.create_connection(OnTime, "127.0.0.1", port)
-        free.put_nowait(connection)
     found = list[float]()
+
+    async def connected() -> OnTime:
+        return (await loop.create_connection(OnTime, "127.0.0.1", port))[1]
+
+    for _ in range(connections):
+        free.put_nowait(await connected())
 
     async def one(due: float, number: int) -> None:
         connection = await free.get()
+        if connection.transport.is_closing():  # the server closes those that nobody uses
+            connection = await connected()
         asked = path.format(thread=f"thread_{number // THREAD:024d}", run=f"run_{number:024d}")
         assert await connection.ask(asked, f"127.0.0.1:{port}")
         found.append((loop.time() - due) * 1000)
         free.put_nowait(connection)
 
-    begun = loop.time()
+    gc.disable()  # or this process's own pauses would be taken for the server's
+    begun, sent = loop.time(), 0
     async with asyncio.TaskGroup() as group:
-        for place in range(int(rate * seconds)):
-            due = begun + place / rate
+        while more(sent):
+            due = begun + sent / rate
             if (wait := due - loop.time()) > 0:
                 await asyncio.sleep(wait)
             group.create_task(one(due, random.randrange(runs)))
+            sent += 1
+    gc.enable()
     while not free.empty():
         free.get_nowait().transport.close()
-    return sorted(found)
+    return Latencies(sorted(found))
+
+
+def lay_out(folder: Path, runs: int) -> None:
+    """Events for the consumer to fold, behind those that the store has."""
+    at = int(time.time() * 1000)
+    records = [
+        StoredRecord(runs + place, at, event.run_id.encode(), encode(event))
+        for place, event in enumerate(islice(interleaved(5_000, Random(1)), FOLDED))
+    ]
+
+    async def append() -> None:
+        sink = SqliteSink(folder / "runfold.log.db", partitions=1)
+        await sink.start()
+        for begin in range(0, len(records), CHUNK):
+            await sink.append_stamped(0, records[begin : begin + CHUNK])
+        await sink.close()
+
+    asyncio.run(append())
 
 
 def free_port() -> int:
@@ -214,7 +286,7 @@ def free_port() -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=1_000_000)
-    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
     if shutil.which("wrk") is None:
@@ -228,29 +300,46 @@ def main() -> None:
         measure(folder, runs=options.runs, seconds=options.seconds)
 
 
-def measure(folder: Path, *, runs: int, seconds: float) -> None:
+def measure(folder: Path, *, runs: int, seconds: int) -> None:
     port = free_port()
     with process(__file__, "trivial", str(port), port=port) as server:
         url = f"http://127.0.0.1:{port}"
         base = wrk(url, asking("/", runs=runs), server=server, seconds=seconds)
-        print(f"{'trivial handler':<28}{base:>12,.0f} a CPU second")
+        print(f"{'trivial handler':<28}{base.second:>9,.0f} a second {base.cpu_second:>9,.0f} a CPU second")
     port = free_port()
     environment = {"RUNFOLD_DATA": str(folder), "RUNFOLD_API_PORT": str(port)}
     with process("-m", "runfold", "api", port=port, **environment) as server:
-        url = f"http://127.0.0.1:{port}"
-        for name, path in (
-            ("retrieve", "/v1/threads/{thread}/runs/{run}"),
-            (f"list of {LISTED}", f"/v1/threads/{{thread}}/runs?limit={LISTED}"),
-            ("retrieve, the long way", "/v1/threads/{thread}/runs/{run}/"),
+        for name, path, half in (
+            ("retrieve", RETRIEVE, 5_000),
+            (f"list of {LISTED}", f"/v1/threads/{{thread}}/runs?limit={LISTED}", 2_000),
+            ("retrieve, the long way", f"{RETRIEVE}/", 1_000),
         ):
-            rate = wrk(url, asking(path, runs=runs), server=server, seconds=seconds)
-            half = min(rate / 2, 5_000)
-            found = asyncio.run(latencies(path, port=port, rate=half, seconds=seconds, runs=runs))
-            p50, p99 = found[len(found) // 2], found[int(len(found) * 0.99)]
-            print(
-                f"{name:<28}{rate:>12,.0f} a CPU second, {rate / base:.2f} of trivial; "
-                f"at {half:,.0f}/s p50 {p50:.2f} ms, p99 {p99:.2f} ms"
+            rate = wrk(f"http://127.0.0.1:{port}", asking(path, runs=runs), server=server, seconds=seconds)
+            of_trivial = rate.cpu_second / base.cpu_second
+            found = asyncio.run(
+                latencies(path, port=port, rate=half, runs=runs, more=lambda sent, of=half: sent < of * seconds)
             )
+            print(
+                f"{name:<28}{rate.second:>9,.0f} a second {rate.cpu_second:>9,.0f} a CPU second, {of_trivial:.2f} of "
+                f"trivial; at {half:,}/s {found}"
+            )
+        found = asyncio.run(latencies(MINUTES, port=port, rate=20, runs=runs, more=lambda sent: sent < 200))
+        print(f"{'a day of minutes, one model':<28}at 20/s {found}")
+        measure_beside_folding(folder, port=port, runs=runs)
+
+
+def measure_beside_folding(folder: Path, *, port: int, runs: int) -> None:
+    lay_out(folder, runs)
+    environment = os.environ | {"RUNFOLD_DATA": str(folder)}
+    command = [sys.executable, "-m", "runfold", "serve", "--no-api", "--until-end"]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as folding:
+        begun = time.monotonic()
+        found = asyncio.run(latencies(RETRIEVE, port=port, rate=500, runs=runs, more=lambda _: folding.poll() is None))
+        took = time.monotonic() - begun
+    print(
+        f"{'retrieve, beside folding':<28}at 500/s {found}; folded {FOLDED / took:,.0f} events a second, its start included"
+    )
+    assert folding.returncode == 0
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from runfold_schemas import Event, encode_json  # noqa: E402 - as above
 from runfold_schemas.codec import encode  # noqa: E402 - as above
 
 BATCH = 100
-CONNECTIONS = 8
+CONNECTIONS = 32
 
 
 def requests(events: Sequence[Event], media: str) -> list[bytes]:

@@ -29,7 +29,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
 
 from runfold import wiring
-from runfold.cli.workspace import quieten_collector
+from runfold.collector import quieten_collector
 from runfold.config import Settings, load_settings
 from runfold.demo.traffic import interleaved
 from runfold.log.kafka_options import KafkaOptions, address_of

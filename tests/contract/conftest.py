@@ -1,7 +1,7 @@
 """The stores of the contract: every test runs over each of them.
 
 ``store_factory`` opens the same store again on every call. SQLite runs with key tables of eight young keys, so that keys
-settle in nearly every test.
+settle in nearly every test; and once more as servers have it, which look up keys on their event loop.
 """
 
 from __future__ import annotations
@@ -15,11 +15,16 @@ from store_contract import FOLD, LOG, StoreFactory
 from runfold.store.memory import MemoryStore
 from runfold.store.port import Lease, Store
 from runfold.store.sqlite import SqliteStore
+from runfold.store.sqlite_lane import LoopLane
 from runfold.wiring import STORES
 
+ANSWERING = "sqlite of a server"
 
-@pytest.fixture(params=sorted(STORES))
+
+@pytest.fixture(params=[*sorted(STORES), ANSWERING])
 def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Store]:
+    if request.param == ANSWERING:
+        return lambda: SqliteStore(tmp_path / "store.db", young=8, glance=LoopLane)
     if request.param == "sqlite":
         return lambda: SqliteStore(tmp_path / "store.db", young=8)
     if request.param == "memory":

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from store_contract import FOLD, GPT, LOG, bucket, door, dumped, ids, letter, moves, run, sums
 
+from runfold import wiring
+from runfold.config import load_settings
 from runfold.fold.changes import Changes
 from runfold.fold.usage import Dimensions
 from runfold.store.port import Lease, LostRange, Note, StalePosition, Store, StoreBusy, StoreRefused, StoreUnreachable
@@ -40,7 +42,12 @@ class Stores:
         self.opened: list[Store] = []
 
     async def live(self, *, write: bool = True) -> Store:
-        return await self._open(STORES[self.url.partition("://")[0]](self.url), write=write)
+        """To write as workers open it, to read as servers do."""
+        if not write:
+            return await self._open(
+                wiring.open_answering_store(load_settings({"store": self.url}, environment={})), write=False
+            )
+        return await self._open(STORES[self.url.partition("://")[0]](self.url))
 
     async def beside(self, name: str) -> Store:
         return await self._open(self.shadows.opened(name))

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 
+import httpx2
 import kafka_broker
 import pytest
 from deployment import SERVICES, worker_environment
@@ -104,6 +105,29 @@ def test_job_and_worker_do_their_work(run, kafka, store, tmp_path):
     assert run("runs", "get", "run_1", "--json", RUNFOLD_STORE=store)[1].startswith('{"id":"run_1"')
     code, _, told = run("replay", "verify", RUNFOLD_LOG=log, RUNFOLD_STORE=store, RUNFOLD_DATA=str(tmp_path))
     assert code == 0, told
+
+
+def test_api_answers_once_there_is_a_key(run, store, tmp_path):
+    """Without a key it does not begin; with one it answers whoever bears it, on a read-only root, and is well."""
+    words = [*SERVICES["api"]["command"][:-1], "0"]
+    assert run("store", "migrate", RUNFOLD_STORE=store)[0] == 0
+    code, _, told = run(*words, RUNFOLD_STORE=store)
+    assert (code, "runfold keys create" in told) == (2, True)
+    key = run("keys", "create", RUNFOLD_STORE=store)[1].strip()
+    given = worker_environment() | {"PGPASSWORD": PASSWORD, "RUNFOLD_STORE": store}
+    command = [sys.executable, "-c", READ_ONLY, *words]
+    with subprocess.Popen(command, env={"PATH": os.environ["PATH"]} | given, stderr=subprocess.PIPE, text=True) as api:
+        try:
+            port = next(found[1] for line in api.stderr if (found := re.search(r"listening on http://\S+:(\d+)", line)))
+            url = f"http://127.0.0.1:{port}"
+            bearer = {"authorization": f"Bearer {key}"}
+            assert httpx2.get(f"{url}/v1/runfold/runs", headers=bearer, timeout=30).json()["data"] == []
+            assert httpx2.get(f"{url}/v1/runfold/runs", timeout=30).status_code == 401
+            _, _, *check = SERVICES["api"]["healthcheck"]["test"]
+            asked = [word.replace("127.0.0.1:8000/", f"127.0.0.1:{port}/") for word in check]
+            assert subprocess.run([sys.executable, *asked], check=False, timeout=30).returncode == 0
+        finally:
+            api.terminate()
 
 
 def test_password_is_asked_for(run, store):

@@ -18,13 +18,19 @@ from kafka_jars import POM
 from ruamel.yaml import YAML
 
 import runfold
+from runfold.api.errors import BadRequest
+from runfold.api.manners import Manners, Told
 from runfold.cli.app import command_line
 from runfold.config import SETTINGS, load_settings
 from runfold.log.kafka_options import address_of
 
 LASTING = {name: service for name, service in SERVICES.items() if service["restart"] == "unless-stopped"}
 JOBS = SERVICES.keys() - LASTING.keys()
-WORKER = SERVICES["worker"]
+WORKER, API = SERVICES["worker"], SERVICES["api"]
+PORTS = {
+    "worker": WORKER["environment"]["RUNFOLD_HEALTH"].rpartition(":")[2],
+    "api": API["command"][API["command"].index("--port") + 1],
+}
 each_service = pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES)
 each_lasting_service = pytest.mark.parametrize("service", LASTING.values(), ids=LASTING)
 
@@ -204,7 +210,7 @@ def answering():
     def start(code):
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
-                self.send_response(code if self.path == "/healthz" else 404)
+                self.send_response(code if self.path in ("/healthz", "/") else 404)
                 self.end_headers()
 
             def log_message(self, *_):
@@ -222,11 +228,20 @@ def answering():
 
 
 @pytest.mark.parametrize(("code", "well"), [(200, True), (503, False)])
-def test_health_check_of_a_worker_asks_for_its_health(answering, code, well):
-    """The very command of the health check tells a worker that is well from one that is not, on the port it listens on."""
-    _, _, *words = WORKER["healthcheck"]["test"]
-    port = WORKER["environment"]["RUNFOLD_HEALTH"].rpartition(":")[2]
-    asked = [word.replace(f"127.0.0.1:{port}/", f"127.0.0.1:{answering(code)}/") for word in words]
+@pytest.mark.parametrize("name", sorted(OURS.keys() & LASTING.keys()))
+def test_health_check_asks_where_the_service_listens(name, answering, code, well):
+    """The very command of the health check tells a service that is well from one that is not, on the port it listens on."""
+    _, _, *words = SERVICES[name]["healthcheck"]["test"]
+    asked = [word.replace(f"127.0.0.1:{PORTS[name]}/", f"127.0.0.1:{answering(code)}/") for word in words]
     assert asked != words
     done = subprocess.run([sys.executable, *asked], capture_output=True, check=False, timeout=30)
     assert (done.returncode == 0) is well
+
+
+def test_api_is_asked_by_the_name_of_this_machine():
+    """Who follows the instructions, and the health check, use a name that the API goes by."""
+    manners = Manners(load_settings({"api.host": "0.0.0.0"}, environment=settings_given()).api)
+    for host in (b"localhost:8000", b"127.0.0.1:8000"):
+        manners.check(Told("GET", "172.17.0.1", host=host))
+    with pytest.raises(BadRequest):
+        manners.check(Told("GET", "172.17.0.1", host=b"rebound.example:8000"))

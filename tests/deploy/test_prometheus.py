@@ -58,7 +58,7 @@ def test_a_rule_says_what_to_do(rule: dict[str, Any]) -> None:
 
 
 def test_what_has_to_be_watched_is_watched() -> None:
-    """There are rules for what stands still, what is behind, rejected, blocked, taken over, and what cannot be written."""
+    """There are rules for what stands still, is behind, rejected, blocked, taken over, stuck, and what cannot be written."""
     watched = {selector.name for rule in RULES for selector in selectors(rule["expr"])}
     assert watched >= {
         "runfold_stuck",
@@ -66,6 +66,7 @@ def test_what_has_to_be_watched_is_watched() -> None:
         "runfold_dead_letters_total",
         "runfold_held_back_seconds",
         "runfold_partitions_taken_total",
+        "runfold_runs_stuck",
         "runfold_store_written_timestamp_seconds",
     }
 

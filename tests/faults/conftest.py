@@ -119,7 +119,7 @@ def fill(servers: str, *, records: int) -> Filled:
         return await looked_at(topic)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("runfold.service.serve._quieten_collector", lambda: None)
+        patch.setattr("runfold.service.serve.quieten_collector", lambda: None)
         filled: Filled = away_from_loops(work)
     return filled
 

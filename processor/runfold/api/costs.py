@@ -11,7 +11,8 @@ from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from litestar import Request, Response, Router, get
+from litestar import Response, Router, get
+from litestar.di import Provide
 from litestar.params import QueryParameter
 from msgspec import Struct, structs
 
@@ -19,27 +20,11 @@ from runfold.api.api import Api
 from runfold.api.auth import Caller
 from runfold.api.documented import answers
 from runfold.api.errors import JSON, NotInstalled
-from runfold.api.export import Columns, Exporting, exported, format_of
+from runfold.api.export import Columns, Exporting, exported
 from runfold.api.freshness import Freshness
 from runfold.api.given import GivenApi, GivenCaller
-from runfold.api.positions import WAIT, WaitFor, WaitSeconds
 from runfold.api.usage import usage_completions
-from runfold.api.window import (
-    COSTS_LIMITS,
-    AsFormat,
-    Asked,
-    End,
-    Keys,
-    KnownAt,
-    Page,
-    Projects,
-    Start,
-    Users,
-    Zone,
-    ids,
-    only,
-    window_of,
-)
+from runfold.api.window import COSTS_LIMITS, GivenAsked, asked_for, ids, window_of
 from runfold.report.cost import CostLine, CostQuery, Costs, costs, usage_wanted
 from runfold.report.market import MarketMissing
 from runfold.report.price import Price
@@ -134,52 +119,30 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 )
 async def list_costs(
     *,
-    request: Request[Any, Any, Any],
     api: GivenApi,
     caller: GivenCaller,
-    start_time: Start,
-    end_time: End = None,
+    asked: GivenAsked,
     bucket_width: Annotated[Literal["1d"], QueryParameter(description="How wide buckets are")] = "1d",
     group_by: Annotated[
         list[Group] | None, QueryParameter(name="group_by[]", description="By what to tell apart")
     ] = None,
-    project_ids: Projects = None,
-    user_ids: Users = None,
-    api_key_ids: Keys = None,
-    models: Annotated[list[str] | None, ids("models[]")] = None,
     line_items: Annotated[list[str] | None, ids("line_items[]")] = None,
     limit: Annotated[int | None, QueryParameter(ge=1, le=180, description="How many buckets; else 7")] = None,
-    page: Page = None,
-    timezone: Zone = None,
-    as_known_at: KnownAt = None,
-    format: AsFormat = None,  # noqa: A002 - the parameter's name
-    wait_for: WaitFor = None,
-    wait_seconds: WaitSeconds = WAIT,
 ) -> Response[Any]:
     """Days from `start_time` to `end_time`, page by page, in USD."""
-    await api.applied(wait_for, wait_seconds)
-    kind = format_of(format, request.headers)
-    asked = Asked(
-        start_time=start_time,
-        end_time=end_time,
-        bucket_width=bucket_width,
-        limit=limit,
-        page=page,
-        timezone=timezone,
-    )
-    window = window_of(asked, COSTS_LIMITS, whole_pages=kind != "json")
-    groups = tuple(dict.fromkeys(group_by or ()))
+    window = window_of(asked, COSTS_LIMITS, width=bucket_width, limit=limit)
+    groups = dict.fromkeys(group_by or ())
     query = CostQuery(
         buckets=window.edges,
         by=tuple(name for name in groups if name in KNOWN),
-        only=only(project_id=project_ids, user_id=user_ids, api_key_id=api_key_ids, model=models),
+        only=asked.only,
         itemized="line_item" in groups,
         items=None if line_items is None else frozenset(line_items),
     )
-    made = await _costs(api, caller, query, known_at=as_known_at)
+    made = await _costs(api, caller, query, known_at=asked.known_at)
     listed = _buckets(query, made.lines, source="api_source" in groups)
-    if kind != "json":
-        return exported(kind, "costs", _COLUMNS, _rows(listed), window.next_page)
+    if asked.format != "json":
+        return exported(asked.format, "costs", _COLUMNS, _rows(listed), window.next_page)
     body = CostPage(
         data=listed,
         has_more=window.next_page is not None,
@@ -247,4 +210,9 @@ def _rows(listed: list[CostBucket]) -> list[dict[str, Any]]:
     ]
 
 
-router = Router("/v1/organization", route_handlers=[usage_completions, list_costs], tags=["Usage and costs"])
+router = Router(
+    "/v1/organization",
+    route_handlers=[usage_completions, list_costs],
+    dependencies={"asked": Provide(asked_for)},
+    tags=["Usage and costs"],
+)

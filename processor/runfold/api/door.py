@@ -124,7 +124,7 @@ class Leaving:
         self._begin()
         headers = [
             _CONTENT,
-            (b"content-length", str(len(body)).encode()),
+            (b"content-length", b"%d" % len(body)),
             *SECURITY_HEADERS,
             (b"x-request-id", self._request_id),
             *((name.encode(), value.encode()) for name, value in told.items()),

@@ -22,14 +22,12 @@ from runfold.api.run_views import (
     HistoryRecord,
     KnownRun,
     StuckRun,
-    heard_at,
     history_record,
     known_run,
     listed_run,
     stuck_run,
 )
-from runfold.fold.projection import run_of
-from runfold.fold.state import RunState
+from runfold.fold.stuck import why_stuck
 from runfold.log.clock import wall_clock
 from runfold.replay.history import history
 from runfold.store.port import RunFilter
@@ -208,21 +206,13 @@ async def list_stuck_runs(
     page = await api.reading.runs(caller, wanted)
     found, following = list[dict[str, Any]](), page.next
     for state in page.states:
-        why = _stuck(state, now=now, silent=api.settings.api.silent if silent is None else silent)
+        why = why_stuck(state, now=now, silent=api.settings.api.silent if silent is None else silent)
         if why:
             found.append(stuck_run(state, why, now=now))
         if len(found) == limit:
             following = (state.created_at, state.run_id)
             break
     return _listed(api, caller, found, following)
-
-
-def _stuck(state: RunState, *, now: int, silent: float) -> list[str]:
-    """Why an open run is stuck. ``now`` is in Unix milliseconds, ``silent`` in seconds."""
-    expires_at = run_of(state).expires_at
-    expired = expires_at is not None and expires_at * 1000 < now
-    unheard = heard_at(state) + silent * 1000 < now
-    return [name for name, true in (("expired", expired), ("silent", unheard)) if true]
 
 
 router = Router(

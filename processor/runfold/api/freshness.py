@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from msgspec import Struct
@@ -26,6 +27,11 @@ LOG_SECONDS: Final = 0.5
 
 LOG_PAUSE: Final = 5.0
 """So long a log that did not tell is left alone; until then the lag is unknown."""
+
+COUNTING_SECONDS: Final = 0.1
+"""So long a look waits for what is counted; until then it tells what was counted before."""
+
+_PAUSE_PER_SECOND: Final = 20
 
 Header = tuple[bytes, bytes]
 
@@ -70,12 +76,60 @@ class Look(Struct, frozen=True, kw_only=True):
     confined_headers: Sequence[Header]
 
 
+class Counted(Struct, frozen=True, kw_only=True):
+    """What is known to be wanting, as :class:`Freshness` has it."""
+
+    incomplete: int
+    missing: int
+    rejected: int
+
+
+class Counting:
+    """Counts what is wanting. That costs the more the more there is: where it takes long, it is done now and then."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._last: Counted | None = None
+        self._counting: asyncio.Task[Counted] | None = None
+        self._due = float("-inf")
+
+    async def count(self) -> Counted:
+        """The counts of now, or those of before where counting takes too long or has just taken long. Raises StoreError."""
+        if self._counting is None:
+            if self._last is not None and time.monotonic() < self._due:
+                return self._last
+            self._counting = asyncio.create_task(self._count())
+        await asyncio.wait((self._counting,), timeout=None if self._last is None else COUNTING_SECONDS)
+        if self._counting.done():
+            counting, self._counting = self._counting, None
+            self._last = counting.result()
+        assert self._last is not None
+        return self._last
+
+    async def _count(self) -> Counted:
+        begun = time.monotonic()
+        flagged, letters = await self._store.count_flagged(), await self._store.count_letters()
+        ended = time.monotonic()
+        if ended - begun > COUNTING_SECONDS:
+            self._due = ended + (ended - begun) * _PAUSE_PER_SECOND
+        return Counted(
+            incomplete=flagged["without_created"], missing=flagged["missing"], rejected=sum(letters.values())
+        )
+
+    async def close(self) -> None:
+        if self._counting is not None:
+            self._counting.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await self._counting
+
+
 class FreshnessCache(Kept[Look]):
     """The newest look. ``store`` is open."""
 
     def __init__(self, store: Store, log: LogAccess) -> None:
         super().__init__(self._look_up)
         self._store, self._log = store, log
+        self._counting = Counting(store)
         self._log_again = float("-inf")
 
     def told_to(self, caller: Caller) -> Freshness | None:
@@ -93,18 +147,22 @@ class FreshnessCache(Kept[Look]):
     async def _look_up(self) -> Look:
         partitions = await self._store.partitions()
         lag, seconds = await self._lag(partitions)
-        counts = await self._store.count_flagged()
+        counts = await self._counting.count()
         whole = Freshness(
             position={str(found.partition): found.position for found in partitions},
             lag=lag,
             lag_seconds=seconds,
-            incomplete=counts["without_created"],
-            missing=counts["missing"],
-            rejected=sum((await self._store.count_letters()).values()),
+            incomplete=counts.incomplete,
+            missing=counts.missing,
+            rejected=counts.rejected,
             without_usage=sum(found.without_usage for found in partitions),
         )
         confined = replace(whole, incomplete=None, missing=None, rejected=None, without_usage=None)
         return Look(whole=whole, confined=confined, whole_headers=whole.headers(), confined_headers=confined.headers())
+
+    async def close(self) -> None:
+        await super().close()
+        await self._counting.close()
 
     async def _lag(self, partitions: list[PartitionStatus]) -> tuple[int | None, float | None]:
         if time.monotonic() < self._log_again:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -57,6 +58,12 @@ _FIELDS: Final = {
 } | {b"x-request-id": "request_id"}
 
 
+@lru_cache(maxsize=256)
+def _name_in(host: bytes) -> str:
+    """The name in a ``Host``, without its port."""
+    return _PORT.sub("", host.decode("latin-1").lower())
+
+
 class Manners:
     """The checks, by the settings."""
 
@@ -70,8 +77,7 @@ class Manners:
 
     def check(self, told: Told) -> None:
         """Raise what is wrong with a request."""
-        name = _PORT.sub("", told.host.decode("latin-1").lower())
-        if not self._any_host and name not in self._hosts:
+        if not self._any_host and _name_in(told.host) not in self._hosts:
             raise BadRequest(
                 "This server does not go by that name; whoever runs it can allow it with RUNFOLD_API_HOSTS.",
                 code="unknown_host",

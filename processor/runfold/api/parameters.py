@@ -29,7 +29,9 @@ def unknown_parameter(name: str) -> BadRequest:
 
 @lru_cache(maxsize=1024)
 def _known_to(handler: HTTPRouteHandler) -> frozenset[str]:
-    """The names by which a handler's query parameters are asked for."""
-    fields = handler.parsed_fn_signature.parameters.values()
+    """The names by which the query parameters of a handler, and of what it is given, are asked for."""
+    taken = handler.parsed_fn_signature.parameters
+    given = [each.parsed_fn_signature for name, each in handler.resolve_dependencies().items() if name in taken]
+    fields = [*taken.values(), *(field for signature in given for field in signature.parameters.values())]
     asked = ((field.kwarg_definition, field.name) for field in fields)
     return frozenset(told.name or name for told, name in asked if isinstance(told, QueryParameter))

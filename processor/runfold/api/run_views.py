@@ -10,6 +10,7 @@ from msgspec import Struct
 from runfold.fold.outcome import Flag
 from runfold.fold.projection import encode_run
 from runfold.fold.state import RunState
+from runfold.fold.stuck import Why, heard_at
 from runfold.fold.table import STATUS_BITS
 from runfold.fold.timeline import entries
 from runfold.fold.usage import SUMS
@@ -117,16 +118,11 @@ def listed_run(state: RunState) -> dict[str, Any]:
     return {**_known(state), "partition": None, "split": False}
 
 
-def stuck_run(state: RunState, why: list[str], *, now: int) -> dict[str, Any]:
+def stuck_run(state: RunState, why: list[Why], *, now: int) -> dict[str, Any]:
     """A :class:`StuckRun` as it is encoded. ``now`` is in Unix milliseconds."""
     heard = heard_at(state)
     silent = max(0, now - heard) / 1000
     return {"run": msgspec.Raw(encode_run(state)), "why": why, "heard_at": heard, "silent_seconds": silent}
-
-
-def heard_at(state: RunState) -> int:
-    """The latest time that the run's status events told, Unix milliseconds."""
-    return max([state.first_at, *(at for _, _, _, at in entries(state.timeline))])
 
 
 class _Part(Struct, frozen=True):

@@ -18,6 +18,7 @@ from runfold.api.app import create_app
 from runfold.api.log_access import LogAccess
 from runfold.api.manners import LOOPBACK
 from runfold.api.workers import mind, until_signalled
+from runfold.collector import quieten_collector
 from runfold.config import ConfigError, Settings
 from runfold.log.port import LogError
 from runfold.store.port import Store
@@ -93,6 +94,7 @@ async def answer(settings: Settings, listening: socket.socket, *, stop: asyncio.
         door = create_app(api, beyond_loopback=settings.api.host not in LOOPBACK)
         server = _Server(configured(door), api.stopping)
         stopping = None if stop is None else asyncio.create_task(_stop_when(stop, server))
+        quieten_collector()
         try:
             await server.serve(sockets=[listening])
         finally:

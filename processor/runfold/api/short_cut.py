@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 from urllib.parse import parse_qsl, unquote_to_bytes
 
@@ -52,9 +53,9 @@ def _text(quoted: bytes) -> str:
     return (unquote_to_bytes(quoted) if b"%" in quoted else quoted).decode("utf-8", "replace")
 
 
-def _parameters(query: bytes, known: tuple[str, ...]) -> dict[str, str]:
-    if not query:
-        return {}
+@lru_cache(maxsize=256)
+def _parameters(query: bytes, known: tuple[str, ...]) -> Mapping[str, str]:
+    """What a query asks; most ask the same. Raises BadRequest."""
     told = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
     for name, _ in told:
         if name not in known:

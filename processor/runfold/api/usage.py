@@ -10,33 +10,16 @@ from __future__ import annotations
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from litestar import Request, Response, get
+from litestar import Response, get
 from litestar.params import QueryParameter
 from msgspec import Struct, structs
 
 from runfold.api.documented import answers
 from runfold.api.errors import JSON, BadRequest
-from runfold.api.export import Columns, Exporting, exported, format_of
+from runfold.api.export import Columns, Exporting, exported
 from runfold.api.freshness import Freshness
 from runfold.api.given import GivenApi, GivenCaller
-from runfold.api.positions import WAIT, WaitFor, WaitSeconds
-from runfold.api.window import (
-    USAGE_LIMITS,
-    AsFormat,
-    Asked,
-    End,
-    Keys,
-    KnownAt,
-    Page,
-    Projects,
-    Start,
-    Users,
-    Zone,
-    ids,
-    only,
-    window_of,
-)
-from runfold.fold.usage import SUMS
+from runfold.api.window import USAGE_LIMITS, GivenAsked, window_of
 from runfold.report.periods import Width
 from runfold.store.port import UsageQuery, UsageSum
 from runfold_schemas.run import RunStatus
@@ -46,8 +29,6 @@ Group = Literal[
 ]
 KNOWN: Final = ("project_id", "user_id", "api_key_id", "model", "assistant_id", "status")
 """The groups that events tell; by any other all is one group."""
-
-_TOKENS: Final = tuple(name for name in SUMS if name.endswith("_tokens"))
 
 
 class MoreUsage(Struct, frozen=True, kw_only=True):
@@ -133,29 +114,17 @@ _encode = msgspec.json.Encoder().encode
 )
 async def usage_completions(
     *,
-    request: Request[Any, Any, Any],
     api: GivenApi,
     caller: GivenCaller,
-    start_time: Start,
-    end_time: End = None,
+    asked: GivenAsked,
     bucket_width: Annotated[Width, QueryParameter(description="How wide buckets are")] = "1d",
     group_by: Annotated[
         list[Group] | None, QueryParameter(name="group_by[]", description="By what to tell apart")
     ] = None,
-    project_ids: Projects = None,
-    user_ids: Users = None,
-    api_key_ids: Keys = None,
-    models: Annotated[list[str] | None, ids("models[]")] = None,
     batch: Annotated[bool | None, QueryParameter(description="Refused: runs do not tell")] = None,
     limit: Annotated[
         int | None, QueryParameter(ge=1, le=1440, description="1d: 7, 31 at most; 1h: 24, 168; 1m: 60, 1440")
     ] = None,
-    page: Page = None,
-    timezone: Zone = None,
-    as_known_at: KnownAt = None,
-    format: AsFormat = None,  # noqa: A002 - the parameter's name
-    wait_for: WaitFor = None,
-    wait_seconds: WaitSeconds = WAIT,
 ) -> Response[Any]:
     """Buckets of the calendar from `start_time` to `end_time`, page by page.
 
@@ -164,27 +133,13 @@ async def usage_completions(
     """
     if batch is not None:
         raise BadRequest("Runs do not tell whether they are of a batch.", param="batch", code="unsupported_parameter")
-    await api.applied(wait_for, wait_seconds)
-    kind = format_of(format, request.headers)
-    asked = Asked(
-        start_time=start_time,
-        end_time=end_time,
-        bucket_width=bucket_width,
-        limit=limit,
-        page=page,
-        timezone=timezone,
-    )
-    window = window_of(asked, USAGE_LIMITS, whole_pages=kind != "json")
-    groups = tuple(dict.fromkeys(group_by or ()))
-    wanted = UsageQuery(
-        edges=window.edges,
-        by=tuple(name for name in groups if name in KNOWN),
-        only=only(project_id=project_ids, user_id=user_ids, api_key_id=api_key_ids, model=models),
-    )
-    found = await api.usage.sums(caller, wanted, known_at=as_known_at)
+    window = window_of(asked, USAGE_LIMITS, width=bucket_width, limit=limit)
+    groups = dict.fromkeys(group_by or ())
+    wanted = UsageQuery(edges=window.edges, by=tuple(name for name in groups if name in KNOWN), only=asked.only)
+    found = await api.usage.sums(caller, wanted, known_at=asked.known_at)
     listed = _buckets(wanted, found, source="api_source" in groups)
-    if kind != "json":
-        return exported(kind, "usage", _COLUMNS, _rows(listed), window.next_page)
+    if asked.format != "json":
+        return exported(asked.format, "usage", _COLUMNS, _rows(listed), window.next_page)
     body = UsagePage(
         data=listed,
         has_more=window.next_page is not None,
@@ -205,30 +160,28 @@ def _buckets(wanted: UsageQuery, found: list[UsageSum], *, source: bool) -> list
 
 
 def _result(group: dict[str, Any], sums: tuple[int, ...], *, source: bool) -> UsageResult:
-    told: dict[str, Any] = dict(zip(SUMS, sums, strict=True))
-    runs, timed = told["runs"], told["timed_runs"]
-    uncached = told["prompt_tokens"] - told["cached_tokens"]
-    if runs == told["without_usage"]:
-        told |= dict.fromkeys(_TOKENS)
+    """``sums`` are in the order of :data:`runfold.fold.usage.SUMS`."""
+    runs, without_usage, prompt, cached, completion, reasoning, total, timed, queue_ms, run_ms = sums
+    known = runs > without_usage
     if "status" in group:
         group["status"] = RunStatus(group["status"]).wire
     named: dict[str, Any] = {name: value or None for name, value in group.items()}
     return UsageResult(
-        input_tokens=told["prompt_tokens"],
-        output_tokens=told["completion_tokens"],
+        input_tokens=prompt if known else None,
+        output_tokens=completion if known else None,
         num_model_requests=runs,
-        input_cached_tokens=told["cached_tokens"],
-        input_uncached_tokens=None if told["prompt_tokens"] is None else uncached,
+        input_cached_tokens=cached if known else None,
+        input_uncached_tokens=prompt - cached if known else None,
         api_source="unlabeled" if source else None,
         **named,
         runfold=MoreUsage(
             runs=runs,
-            without_usage=told["without_usage"],
-            reasoning_tokens=told["reasoning_tokens"],
-            total_tokens=told["total_tokens"],
+            without_usage=without_usage,
+            reasoning_tokens=reasoning if known else None,
+            total_tokens=total if known else None,
             timed_runs=timed,
-            queue_seconds=told["queue_ms"] / 1000 if timed else None,
-            run_seconds=told["run_ms"] / 1000 if timed else None,
+            queue_seconds=queue_ms / 1000 if timed else None,
+            run_seconds=run_ms / 1000 if timed else None,
         ),
     )
 

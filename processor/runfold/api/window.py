@@ -12,11 +12,15 @@ import time
 from datetime import UTC, tzinfo
 from typing import Annotated, Any, Final
 
+from litestar import Request
+from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 from msgspec import Struct
 
 from runfold.api.errors import BadRequest
-from runfold.api.export import Format
+from runfold.api.export import Format, format_of
+from runfold.api.given import GivenApi
+from runfold.api.positions import WAIT, WaitFor, WaitSeconds
 from runfold.report.periods import Width, buckets, first_minute, zone_named
 
 LATEST: Final = 32_503_680_000
@@ -40,7 +44,12 @@ Zone = Annotated[
 ]
 KnownAt = Annotated[
     int | None,
-    QueryParameter(ge=0, le=LATEST, description="Only what had been published before this time (Unix seconds) counts"),
+    QueryParameter(
+        ge=0,
+        le=LATEST,
+        description="Only what had been published before this time (Unix seconds) counts. Walks all runs of the store, for "
+        "one who asks at a time",
+    ),
 ]
 AsFormat = Annotated[
     Format | None, QueryParameter(description="Also by `Accept`: text/csv, application/vnd.apache.parquet")
@@ -52,12 +61,7 @@ def ids(query: str) -> Any:
     return QueryParameter(name=query, description="Only these", max_items=100)
 
 
-Projects = Annotated[list[str] | None, ids("project_ids[]")]
-Users = Annotated[list[str] | None, ids("user_ids[]")]
-Keys = Annotated[list[str] | None, ids("api_key_ids[]")]
-
-
-def only(**filters: list[str] | None) -> dict[str, tuple[str, ...]]:
+def _only(**filters: list[str] | None) -> dict[str, tuple[str, ...]]:
     """The filters that are given. An empty name, which no event has, finds nothing."""
     return {name: tuple(filter(None, values)) for name, values in filters.items() if values is not None}
 
@@ -70,39 +74,66 @@ class Window(Struct, frozen=True, kw_only=True):
 
 
 class Asked(Struct, frozen=True, kw_only=True):
-    """The parameters of a period, as they came. Times are in Unix seconds."""
+    """What every report is asked by, as it came. Times are in Unix seconds; ``only`` are the filters by dimension."""
 
     start_time: int
     end_time: int | None
-    bucket_width: Width
-    limit: int | None
     page: str | None
     timezone: str | None
+    only: dict[str, tuple[str, ...]]
+    known_at: int | None
+    format: Format
 
 
-def window_of(asked: Asked, limits: dict[Width, tuple[int, int]], *, whole_pages: bool = False) -> Window:
-    """The page that is asked for; ``whole_pages`` are as long as they may be where no limit is given. Raises BadRequest."""
-    most = _limit(asked, limits, whole_pages=whole_pages)
+async def asked_for(
+    *,
+    request: Request[Any, Any, Any],
+    api: GivenApi,
+    start_time: Start,
+    end_time: End = None,
+    project_ids: Annotated[list[str] | None, ids("project_ids[]")] = None,
+    user_ids: Annotated[list[str] | None, ids("user_ids[]")] = None,
+    api_key_ids: Annotated[list[str] | None, ids("api_key_ids[]")] = None,
+    models: Annotated[list[str] | None, ids("models[]")] = None,
+    page: Page = None,
+    timezone: Zone = None,
+    as_known_at: KnownAt = None,
+    format: AsFormat = None,  # noqa: A002 - the parameter's name
+    wait_for: WaitFor = None,
+    wait_seconds: WaitSeconds = WAIT,
+) -> Asked:
+    """What a report's route is given as ``asked``, once the positions that are waited for are folded."""
+    await api.applied(wait_for, wait_seconds)
+    return Asked(
+        start_time=start_time,
+        end_time=end_time,
+        page=page,
+        timezone=timezone,
+        only=_only(project_id=project_ids, user_id=user_ids, api_key_id=api_key_ids, model=models),
+        known_at=as_known_at,
+        format=format_of(format, request.headers),
+    )
+
+
+GivenAsked = NamedDependency[Asked]
+
+
+def window_of(asked: Asked, limits: dict[Width, tuple[int, int]], *, width: Width, limit: int | None) -> Window:
+    """The page that is asked for: of a file, as long as it may be where no limit is given. Raises BadRequest."""
+    default, most = limits[width]
+    if limit is not None and limit > most:
+        raise BadRequest(
+            f"'limit' is {most} at most where 'bucket_width' is {width}.", param="limit", code="invalid_value"
+        )
     begin, end = first_minute(asked.start_time), first_minute(asked.end_time or int(time.time()) + 1)
     if asked.end_time is not None and asked.end_time <= asked.start_time:
         raise BadRequest("'end_time' has to be later than 'start_time'.", param="end_time", code="invalid_value")
     if asked.page is not None:
         begin, end = _continued(asked, begin=begin, end=end)
-    edges = buckets(begin, end, width=asked.bucket_width, zone=_zone(asked), most=most)
+    wanted = limit or (default if asked.format == "json" else most)
+    edges = buckets(begin, end, width=width, zone=_zone(asked.timezone, width), most=wanted)
     more = bool(edges) and edges[-1] < end
     return Window(edges=edges, next_page=f"page_{edges[-1]}_{end}" if more else None)
-
-
-def _limit(asked: Asked, limits: dict[Width, tuple[int, int]], *, whole_pages: bool) -> int:
-    default, most = limits[asked.bucket_width]
-    limit = asked.limit or (most if whole_pages else default)
-    if limit > most:
-        raise BadRequest(
-            f"'limit' is {most} at most where 'bucket_width' is {asked.bucket_width}.",
-            param="limit",
-            code="invalid_value",
-        )
-    return limit
 
 
 def _continued(asked: Asked, *, begin: int, end: int) -> tuple[int, int]:
@@ -118,12 +149,12 @@ def _continued(asked: Asked, *, begin: int, end: int) -> tuple[int, int]:
     return told
 
 
-def _zone(asked: Asked) -> tzinfo:
-    if asked.timezone is None:
+def _zone(name: str | None, width: Width) -> tzinfo:
+    if name is None:
         return UTC
-    if asked.bucket_width != "1d":
+    if width != "1d":
         raise BadRequest("A time zone is for days: 'bucket_width' 1d.", param="timezone", code="invalid_value")
     try:
-        return zone_named(asked.timezone)
+        return zone_named(name)
     except ValueError as error:
         raise BadRequest(str(error), param="timezone", code="invalid_value") from error

@@ -21,7 +21,8 @@ from runfold.cli.runs import ALL, Which, pages
 from runfold.cli.text import counted
 from runfold.cli.usage import AsCsv, Bucket, By, check_answer, minutes_of, print_usage, summed
 from runfold.cli.when import From, Until, point
-from runfold.cli.workspace import Workspace, quieten_collector, workspace_of
+from runfold.cli.workspace import Workspace, workspace_of
+from runfold.collector import quieten_collector
 from runfold.config import Settings
 from runfold.fold.projection import project
 from runfold.fold.state import RunState

@@ -20,7 +20,7 @@ from runfold.cli.pace import pace
 from runfold.cli.printing import print_json, tell
 from runfold.cli.rebuild_views import Outcome, build, show_outcome
 from runfold.cli.standing import drop_stores, show_standing
-from runfold.cli.workspace import quieten_collector
+from runfold.collector import quieten_collector
 from runfold.config import Settings
 from runfold.replay.order import Order
 from runfold.replay.rebuild import Building, rebuilding

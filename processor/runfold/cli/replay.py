@@ -22,7 +22,8 @@ from runfold.cli.rebuild import rebuild
 from runfold.cli.restore import restore
 from runfold.cli.retrying import usage_moves
 from runfold.cli.text import counted
-from runfold.cli.workspace import Workspace, quieten_collector, workspace_of
+from runfold.cli.workspace import Workspace, workspace_of
+from runfold.collector import quieten_collector
 from runfold.config import Settings
 from runfold.fold.usage import SUMS
 from runfold.replay import history as replay_history

@@ -19,6 +19,20 @@ from runfold.log.clock import wall_clock
 from runfold.log.port import LogSource
 from runfold.store.port import Store
 
+_PARTITION = (
+    "partition",
+    "position",
+    "end",
+    "lag",
+    "lag s",
+    "blocked",
+    "owner",
+    "takeovers",
+    "committed (UTC)",
+    "outcomes",
+)
+_WORKER = ("worker", "state", "silent s", "since (UTC)", "partitions")
+
 
 def status(
     *,
@@ -79,24 +93,10 @@ def _show(found: Report, *, json: bool) -> None:
     if json:
         print_json(found)
         return
-    print_table(
-        (
-            "partition",
-            "position",
-            "end",
-            "lag",
-            "lag s",
-            "blocked",
-            "owner",
-            "takeovers",
-            "committed (UTC)",
-            "outcomes",
-        ),
-        map(_row, found.partitions),
-    )
+    print_table(_PARTITION, map(_row, found.partitions))
     print_line("")
     if found.workers:
-        print_table(("worker", "state", "silent s", "since (UTC)", "partitions"), map(_worker_row, found.workers))
+        print_table(_WORKER, map(_worker_row, found.workers))
         print_line("")
     print_facts(
         (

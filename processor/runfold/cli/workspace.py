@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -26,10 +25,3 @@ def workspace_of(settings: Settings, named: str | None) -> Path:
     if not folder.is_dir():
         raise WrongUseError(f"--workspace {folder}: there is no such folder")
     return folder
-
-
-def quieten_collector() -> None:
-    """What lives now lives on, and a batch leaves no cycles: look for garbage rarely, as the service does."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(200_000, 20, 20)

@@ -137,6 +137,9 @@ class Metrics:
             )
         }
         self.standing_letters = self._gauge("dead_letters_kept", "Dead letters in the store", "reason", mode=_OWNER)
+        self.stuck_runs = self._gauge(
+            "runs_stuck", "Open runs that should have ended or been heard of, by why", "why", mode=_OWNER
+        )
         self.counted = self._gauge("runs_counted_timestamp_seconds", "When the store's runs were counted", mode=_OWNER)
 
     def count_batch(self, batch: Batch, changes: Changes, times: Sequence[float]) -> None:

@@ -30,7 +30,10 @@ _LONGEST_LOOK = 5.0
 
 
 class Watchdog:
-    """Watches one consumer from :meth:`start` to :meth:`stop`. ``stuck`` is the bound of standing still, in seconds."""
+    """Watches one consumer from :meth:`start` to :meth:`stop`.
+
+    ``stuck`` bounds its standing still, ``silent`` the silence of an open run, in seconds.
+    """
 
     def __init__(
         self,
@@ -40,6 +43,7 @@ class Watchdog:
         open_source: Callable[[], LogSource],
         open_store: Callable[[], Store],
         stuck: float,
+        silent: float,
         logger: Logger,
     ) -> None:
         self._vitals, self._logger = vitals, logger
@@ -47,7 +51,7 @@ class Watchdog:
         self._watch = LogWatch(open_source, timeout=min(_LONGEST_LOOK, stuck / 4))
         self._stalls = Stalls(stuck)
         self._gauging = Gauging(metrics, vitals, self._watch, self._stalls)
-        self._census = Census(metrics, vitals, open_store)
+        self._census = Census(metrics, vitals, open_store, silent=silent)
         self._thread = Thread(target=self._run, name="runfold-watchdog", daemon=True)
         self._begun = Event()
         self._loop: asyncio.AbstractEventLoop

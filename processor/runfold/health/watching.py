@@ -35,7 +35,13 @@ async def watched(
             server = HealthServer(settings, metrics.registry, logger)
             resources.push_async_callback(asyncio.to_thread, server.close)
         watchdog = Watchdog(
-            metrics, vitals, open_source=open_source, open_store=open_store, stuck=settings.stuck, logger=logger
+            metrics,
+            vitals,
+            open_source=open_source,
+            open_store=open_store,
+            stuck=settings.stuck,
+            silent=settings.api.silent,
+            logger=logger,
         )
         watchdog.start()
         resources.push_async_callback(asyncio.to_thread, watchdog.stop)

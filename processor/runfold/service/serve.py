@@ -7,7 +7,6 @@ behind, and read again at the next start.
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -17,6 +16,7 @@ from typing import Any, NoReturn
 
 from msgspec import Struct, field
 
+from runfold.collector import quieten_collector
 from runfold.config import Settings
 from runfold.log.port import LogError, LogMissing, LogSource, LogUnreachable
 from runfold.service.consumer import Consumer
@@ -117,7 +117,7 @@ async def _fold(
     if orders.until_end:
         ranges = await source.ranges(range(await source.partitions()))
         ending = Ending(source, store, {partition: held.end for partition, held in ranges.items()})
-    _quieten_collector()
+    quieten_collector()
     keeping = asyncio.create_task(ownership.keep())
     folding = asyncio.create_task(consumer.run(stop, ending=ending))
     try:
@@ -191,10 +191,3 @@ async def _start_when_there(source: LogSource, stop: asyncio.Event, logger: Logg
             return
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), 0.2)
-
-
-def _quieten_collector() -> None:
-    """What lives now lives on, and a batch leaves no cycles: look for garbage rarely."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(200_000, 20, 20)

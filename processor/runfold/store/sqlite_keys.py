@@ -10,6 +10,7 @@ records): it only says where to look; the row says whether it is the right one.
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
@@ -25,8 +26,11 @@ _SIZES: Final = (1, 16, 32, 128, 1024)
 _LEVELS: Final = ("young", "settled")
 
 
+_HASH_BITS: Final = 0x7FFF_FFFF_FFFF
+
+
 def key_hash(text: str) -> int:
-    return xxh3_64_intdigest(text.encode()) & 0x7FFF_FFFF_FFFF
+    return xxh3_64_intdigest(text.encode()) & _HASH_BITS
 
 
 class KeyTable:
@@ -109,14 +113,20 @@ def rows_of(db: sqlite3.Connection, run_ids: Sequence[str], *, project_id: str |
 
 
 def with_twins(db: sqlite3.Connection, run_ids: Sequence[str]) -> list[str]:
-    """Those run ids whose key leads to more than one row, as the keys alone tell: by chance, or in several partitions."""
-    hashes = [key_hash(run_id) for run_id in run_ids]
-    seen, twice = set[int](), set[int]()
+    """Those run ids whose key leads to more than one row, as the keys alone tell: by chance, or in several partitions.
+
+    ``run_ids`` have rows. There are nearly always as many keys, and to count them costs less than to read them.
+    """
+    hashes = [xxh3_64_intdigest(run_id.encode()) & _HASH_BITS for run_id in run_ids]
+    twice = set[int]()
     for start in range(0, len(hashes), _SIZES[-1]):
         part = hashes[start : start + _SIZES[-1]]
         size = next(size for size in _SIZES if size >= len(part))
-        for (hashed,) in db.execute(_KEYS[size], [*part, *[-1] * (size - len(part))]):
-            (twice if hashed in seen else seen).add(hashed)
+        values = [*part, *[-1] * (size - len(part))]
+        (count,) = db.execute(_COUNTS[size], values).fetchone()
+        if count > len(set(part)):
+            rows = Counter(hashed for (hashed,) in db.execute(_KEYS[size], values))
+            twice.update(hashed for hashed, times in rows.items() if times > 1)
     return [run_id for run_id, hashed in zip(run_ids, hashes, strict=True) if hashed in twice] if twice else []
 
 
@@ -140,12 +150,13 @@ def _statement(size: int, *, confined: str = "") -> str:
 
 
 _STATEMENTS: Final = {size: _statement(size) for size in _SIZES}
-_KEYS: Final = {
-    size: " union all ".join(
-        f"select hash from run_key_{level} where hash in ({', '.join(f'?{n}' for n in range(1, size + 1))})"
-        for level in _LEVELS
-    )
+_OF_HASHES: Final = {
+    size: [f"run_key_{level} where hash in ({', '.join(f'?{n}' for n in range(1, size + 1))})" for level in _LEVELS]
     for size in _SIZES
+}
+_KEYS: Final = {size: " union all ".join(f"select hash from {each}" for each in of) for size, of in _OF_HASHES.items()}
+_COUNTS: Final = {
+    size: f"select {' + '.join(f'(select count(*) from {each})' for each in of)}" for size, of in _OF_HASHES.items()
 }
 _OF_PROJECT: Final = {
     size: _statement(

@@ -10,7 +10,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, pairwise
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from runfold.fold.usage import SUMS, Dimensions
 from runfold.store.port import UsageQuery, UsageSum
@@ -61,20 +61,41 @@ def sum_usage(db: sqlite3.Connection, wanted: UsageQuery) -> list[UsageSum]:
 
 def _sums(db: sqlite3.Connection, wanted: UsageQuery, sums: str) -> list[tuple[Any, ...]]:
     """Rows of part, group and sums; a group's column is a dimension's or the status."""
-    columns, conditions, values = ", ".join(("part.part", *wanted.by)), ["true"], list[str]()
+    parts = _parts(wanted.edges)
+    conditions, values = ["true"], list[str]()
     for name, listed in wanted.only.items():
         marks = ", ".join("?" * len(listed))
         conditions.append(f"usage.dimension in (select n from dimension where {name} in ({marks}))")
         values += listed
     named = set(wanted.by) & set(Dimensions._fields)
     return db.execute(
-        f"""with part(part, first, behind) as
-                (select key, json_extract(value, '$[0]'), json_extract(value, '$[1]') from json_each(?))
-            select {columns}, {sums} from part cross join usage on minute >= first and minute < behind
+        f"""{parts.told} select {", ".join((parts.number, *wanted.by))}, {sums} from {parts.source}
             {"join dimension on dimension.n = usage.dimension" if named else ""}
-            where {" and ".join(conditions)} group by {columns}""",
-        (json.dumps(list(pairwise(wanted.edges))), *values),
+            where {parts.bounds} and {" and ".join(conditions)} group by {", ".join((parts.order, *wanted.by))}""",
+        (*parts.values, *values),
     ).fetchall()
+
+
+class _Parts(NamedTuple):
+    """How a query is told the parts: what stands before it, a part's number, where rows come from, by what they are grouped."""
+
+    told: str
+    number: str
+    source: str
+    bounds: str
+    order: str
+    values: tuple[object, ...]
+
+
+def _parts(edges: Sequence[int]) -> _Parts:
+    """Of parts that are minutes, which are told by their number alone, rows come in order: nothing has to be sorted."""
+    if edges and edges[-1] - edges[0] == len(edges) - 1:
+        bounds = "minute >= ? and minute < ?"
+        return _Parts("", "minute - ?", "usage", bounds, "minute", (edges[0], edges[0], edges[-1]))
+    told = """with part(part, first, behind) as
+        (select key, json_extract(value, '$[0]'), json_extract(value, '$[1]') from json_each(?))"""
+    source = "part cross join usage on minute >= first and minute < behind"
+    return _Parts(told, "part.part", source, "true", "part.part", (json.dumps(list(pairwise(edges))),))
 
 
 def _whole(halves: Sequence[int]) -> tuple[int, ...]:

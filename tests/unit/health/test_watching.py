@@ -22,6 +22,7 @@ from runfold.log.port import LogUnreachable, Message
 from runfold.log.sqlite import SqliteSource
 from runfold.store.port import StoreUnreachable
 from runfold.store.sqlite import SqliteStore
+from runfold_schemas import RunCompleted, RunCreated
 
 Watch = Callable[..., Any]
 
@@ -86,6 +87,28 @@ async def test_figures_add_up_with_the_store(folder: Path, watching: Watch, monk
     assert found.one("batch_records_sum") == 322
     odd = {name: found.one(f"runs_{name}") for name in ("without_created", "missing", "flagged", "split")}
     assert {status: count for (status,), count in found.all("runs").items()} | odd == runs
+
+
+async def test_stuck_runs_are_counted(tmp_path: Path, watching: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Open runs past their expires_at, and open runs that were not heard of for too long, are counted by why."""
+    monkeypatch.setattr(census, "LEAST_PAUSE", 0.1)
+    monkeypatch.setattr(census, "_OPEN_RUNS", 2)  # so that they are asked for by several questions
+    now = int(time.time() * 1000)
+
+    def created(run_id: str, *, age: int, **told: Any) -> RunCreated:
+        return RunCreated(id="e1", run_id=run_id, thread_id="t", occurred_at=now - age * 1000, **told)
+
+    silent = [created(f"run_silent_{number}", age=3_600) for number in range(3)]
+    expired = created("run_expired", age=3_600, expires_at=now // 1000 - 1)
+    well = created("run_well", age=1, expires_at=now // 1000 + 3_600)
+    ended = RunCompleted(id="e2", run_id="run_ended", thread_id="t", occurred_at=now - 3_500_000)
+    await fill(tmp_path, messages([*silent, expired, well, created("run_ended", age=3_600), ended]))
+    async with watching(api_silent=600) as (service, probe):
+        await service.folded(7)
+        folded = time.time()
+        await probe.until("/metrics", lambda reply: counted_at(reply) > folded)
+        found = await probe.metrics()
+    assert found.all("runs_stuck") == {("expired",): 1, ("silent",): 4}
 
 
 async def test_every_stage_is_timed(folder: Path, watching: Watch) -> None:
