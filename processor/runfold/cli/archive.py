@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Annotated
 
 from cyclopts import Parameter, validators
-from rich.progress import Progress
 
 from runfold import wiring
 from runfold.cli.exits import DONE, NO, WrongUseError
 from runfold.cli.opening import reading_archive, reading_log
 from runfold.cli.options import HERE, AsJson, Places
-from runfold.cli.printing import print_json, print_line, print_table, progress
+from runfold.cli.pace import pace
+from runfold.cli.printing import print_json, print_line, print_table
 from runfold.cli.text import counted
 from runfold.config import Settings
 from runfold.log.archive_folder import ArchiveFolder
@@ -23,6 +23,7 @@ from runfold.log.archive_manifest import Limits, Manifest, Segment
 from runfold.replay import archiving
 from runfold.replay.archive_check import ArchiveChecked
 from runfold.replay.archive_check import check as check_archive
+from runfold.replay.shadow import Progress
 
 _LEAST = validators.Number(gte=1)
 
@@ -70,13 +71,13 @@ async def _archive(settings: Settings, limits: Limits, *, age: float | None, jso
     """Archive once, or on and on where ``age`` is given."""
     writer = wiring.open_archive_writer(settings, limits)
     count = 0
-    with progress("archiving") as bar:
+    with pace("archiving", json=json) as told:
         async with reading_log(settings) as source:
             with writer.lock():
                 if age is None:
-                    written = archiving.archive(source, writer, progress=_shown_on(bar))
+                    written = archiving.archive(source, writer, progress=told)
                 else:
-                    written = archiving.follow(source, writer, age=age, clock=time.monotonic, progress=_shown_on(bar))
+                    written = archiving.follow(source, writer, age=age, clock=time.monotonic)
                 async for segment in written:
                     count += 1
                     _tell_segment(segment, json=json, follow=age is not None)
@@ -97,8 +98,8 @@ def _tell_segment(segment: Segment, *, json: bool, follow: bool) -> None:
 
 def _check(settings: Settings, *, compare: bool, json: bool) -> int:
     folder = ArchiveFolder(wiring.archive_path(settings))
-    with progress("checking") as bar:
-        found = asyncio.run(_checked(settings, folder, bar, compare=compare))
+    with pace("checking", json=json) as told:
+        found = asyncio.run(_checked(settings, folder, told, compare=compare))
     if json:
         print_json({"whole": not found.problems, **{name: getattr(found, name) for name in found.__struct_fields__}})
         return NO if found.problems else DONE
@@ -107,20 +108,16 @@ def _check(settings: Settings, *, compare: bool, json: bool) -> int:
     for problem in found.problems:
         print_line(problem)
     compared = "" if found.compared is None else f"; {counted(found.compared, 'record')} compared with the log"
-    told = counted(len(found.problems), "problem") if found.problems else "whole"
-    print_line(f"{told}: {_total(folder.load())}{compared}")
+    verdict = counted(len(found.problems), "problem") if found.problems else "whole"
+    print_line(f"{verdict}: {_total(folder.load())}{compared}")
     return NO if found.problems else DONE
 
 
-async def _checked(settings: Settings, folder: ArchiveFolder, bar: Progress, *, compare: bool) -> ArchiveChecked:
+async def _checked(settings: Settings, folder: ArchiveFolder, told: Progress, *, compare: bool) -> ArchiveChecked:
     if not compare:
-        return await check_archive(folder, progress=_shown_on(bar))
+        return await check_archive(folder, progress=told)
     async with reading_archive(settings) as archived, reading_log(settings) as log:
-        return await check_archive(folder, archive=archived, log=log, progress=_shown_on(bar))
-
-
-def _shown_on(bar: Progress) -> Callable[[int, int], None]:
-    return lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total)
+        return await check_archive(folder, archive=archived, log=log, progress=told)
 
 
 _COLUMNS = ("partition", "from offset", "to offset", "segments", "records", "bytes", "of the log's")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,14 @@ from cyclopts import App, Parameter, Token
 from runfold.cli.exits import DONE, NoError, WrongUseError
 from runfold.cli.opening import reading_store, reading_whole_log
 from runfold.cli.options import HERE, AsJson, AsOneObject, Limit, Places
-from runfold.cli.printing import print_facts, print_json, print_table, progress, shown_time, tell
+from runfold.cli.pace import pace
+from runfold.cli.printing import print_facts, print_json, print_table, shown_time, tell
 from runfold.cli.retrying import usage_moves
 from runfold.cli.run_views import ROW, facts, row
 from runfold.cli.runs import ALL, Which, pages
 from runfold.cli.text import counted
 from runfold.cli.usage import AsCsv, Bucket, By, check_answer, minutes_of, print_usage, summed
-from runfold.cli.when import From, Until, point
+from runfold.cli.when import At, From, Until
 from runfold.cli.workspace import Workspace, workspace_of
 from runfold.collector import quieten_collector
 from runfold.config import Settings
@@ -61,7 +62,7 @@ def _places(_: Any, tokens: Sequence[Token]) -> dict[int, int]:
 class When:
     """The instant that is asked about."""
 
-    at: Annotated[int | None, point("--at", "ISO 8601 (UTC), Unix seconds, or back from now, such as -1h.")] = None
+    at: At = None
     behind: Annotated[
         dict[int, int] | None,
         Parameter(
@@ -78,7 +79,7 @@ class When:
         if self.behind:
             return await cut_behind(source, self.behind)
         assert self.at is not None
-        return await cut_at_time(source, self.at * 1000)
+        return await cut_at_time(source, self.at)
 
     def check(self) -> None:
         """Raise WrongUseError unless there is just one instant."""
@@ -144,7 +145,7 @@ def usage(
     settings = places.settings()
     quieten_collector()
     folder = workspace_of(settings, workspace)
-    found = asyncio.run(_usage(settings, when=when, period=period, folder=folder, from_log=from_log))
+    found = asyncio.run(_usage(settings, when=when, period=period, folder=folder, from_log=from_log, json=json))
     if changes:
         _print_changes(found, json=json)
     else:
@@ -196,7 +197,7 @@ async def _runs(settings: Settings, wanted: RunFilter, *, when: When, limit: int
             listed = await _listed(store, wanted, limit=limit)
         if listed is None or not await replay.reached(store, cut):  # it went on while the list was read
             origin = "log"
-            async with _then(settings, source, store, cut=cut, folder=folder) as then:
+            async with _then(settings, source, store, cut=cut, folder=folder, json=json) as then:
                 listed = await _listed(then, wanted, limit=limit)
     if json:
         print_json(*map(project, listed))
@@ -210,15 +211,18 @@ async def _listed(store: Store, wanted: RunFilter, *, limit: int) -> list[RunSta
 
 
 @asynccontextmanager
-async def _then(settings: Settings, source: LogSource, store: Store, *, cut: Cut, folder: Path) -> AsyncIterator[Store]:
-    with progress("folding the log") as bar:
-        told = _shown_by(bar)
+async def _then(
+    settings: Settings, source: LogSource, store: Store, *, cut: Cut, folder: Path, json: bool
+) -> AsyncIterator[Store]:
+    with pace("folding the log", json=json) as told:
         async with replay.folded_to(source, store, settings.rules, cut=cut, workspace=folder, progress=told) as then:
             yield then
 
 
-async def _usage(settings: Settings, *, when: When, period: Period, folder: Path, from_log: bool) -> UsageAsOf:
-    with progress("folding the log") as bar:
+async def _usage(
+    settings: Settings, *, when: When, period: Period, folder: Path, from_log: bool, json: bool
+) -> UsageAsOf:
+    with pace("folding the log", json=json) as told:
         async with reading_whole_log(settings) as source, reading_store(settings) as store:
             return await usage_as_of(
                 source,
@@ -228,12 +232,8 @@ async def _usage(settings: Settings, *, when: When, period: Period, folder: Path
                 period=period,
                 workspace=folder,
                 from_log=from_log,
-                progress=_shown_by(bar),
+                progress=told,
             )
-
-
-def _shown_by(bar: Any) -> Callable[[int, int], None]:
-    return lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total)
 
 
 def _print_changes(found: UsageAsOf, *, json: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from runfold.cli.exits import WrongUseError
-from runfold.cli.when import seconds_of
+from runfold.cli.when import milliseconds_of
 from runfold.replay.order import Bound, Order
 
 _OFFSETS = re.compile(r"\d{1,9}:\d{1,18}(,\d{1,9}:\d{1,18})*")
@@ -38,6 +38,6 @@ def _bound(name: str, text: str | None) -> Bound | None:
     if _OFFSETS.fullmatch(text):
         return {int(which): int(offset) for which, offset in (part.split(":") for part in text.split(","))}
     try:
-        return seconds_of(text, now=time.time()) * 1000
+        return milliseconds_of(text, now=time.time())
     except ValueError as error:
         raise WrongUseError(f"{name}: {error}; or offsets by partition, such as 0:1200,1:900") from error

@@ -17,7 +17,8 @@ from runfold.cli.archive import archive
 from runfold.cli.exits import DONE, NO, NoError, WrongUseError
 from runfold.cli.opening import reading_store, reading_whole_log
 from runfold.cli.options import HERE, AsJson, AsOneObject, Places
-from runfold.cli.printing import print_json, print_line, print_table, progress, shown_time
+from runfold.cli.pace import pace
+from runfold.cli.printing import print_json, print_line, print_table, shown_time
 from runfold.cli.rebuild import rebuild
 from runfold.cli.restore import restore
 from runfold.cli.retrying import usage_moves
@@ -115,7 +116,7 @@ def verify(
     if sample is not None and runs:
         raise WrongUseError("--sample and --runs are two choices: make one")
     quieten_collector()
-    found = asyncio.run(_verify(settings, folder, sample=sample, runs=runs))
+    found = asyncio.run(_verify(settings, folder, sample=sample, runs=runs, json=json))
     if json:
         print_json(_verification(found))
     else:
@@ -152,9 +153,10 @@ async def _part(store: Store, *, sample: float | None, runs: tuple[str, ...]) ->
     return None if sample is None else Part(chosen=sampled(sample, seed=secrets.randbits(63)))  # others each night
 
 
-async def _verify(settings: Settings, folder: Path, *, sample: float | None, runs: tuple[str, ...]) -> Verification:
-    with progress("verifying") as bar:
-        task = bar.task_ids[0]
+async def _verify(
+    settings: Settings, folder: Path, *, sample: float | None, runs: tuple[str, ...], json: bool
+) -> Verification:
+    with pace("verifying", json=json) as told:
         async with reading_whole_log(settings) as source, reading_store(settings) as store:
             return await replay_verify.verify(
                 source,
@@ -162,7 +164,7 @@ async def _verify(settings: Settings, folder: Path, *, sample: float | None, run
                 settings.rules,
                 workspace=folder,
                 part=await _part(store, sample=sample, runs=runs),
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
+                progress=told,
                 compiled=settings.compiled == "yes",
             )
 
@@ -208,6 +210,24 @@ def _verification(found: Verification) -> dict[str, Any]:
 
 
 def _print_verification(found: Verification) -> None:
+    _print_digests(found)
+    print_line("")
+    for finding in found.findings:
+        where = "usage" if finding.partition is None else f"partition {finding.partition}"
+        field = "" if finding.field is None else f", {finding.field}"
+        print_line(f"{where}: {finding.table} {finding.key}{field}: {_sides(finding.stored, finding.recomputed)}")
+    _print_left_out(found)
+    verdict = "identical" if found.identical else "different"
+    if found.runs is None:
+        print_line(f"{verdict}: {counted(found.records, 'record')} folded again")
+    else:
+        print_line(
+            f"{verdict}: {counted(found.runs, 'run')} of {counted(found.records, 'record')} read; usage not compared"
+        )
+    sys.stdout.flush()
+
+
+def _print_digests(found: Verification) -> None:
     partitions = sorted(found.stored.partitions.keys() | found.recomputed.partitions.keys())
     rows = [
         (
@@ -224,11 +244,10 @@ def _print_verification(found: Verification) -> None:
         ("what", "position", "in the store", "from the log"),
         [(*line[:3], "the same" if line[2] == line[3] else line[3]) for line in rows],
     )
-    print_line("")
-    for finding in found.findings:
-        where = "usage" if finding.partition is None else f"partition {finding.partition}"
-        field = "" if finding.field is None else f", {finding.field}"
-        print_line(f"{where}: {finding.table} {finding.key}{field}: {_sides(finding.stored, finding.recomputed)}")
+
+
+def _print_left_out(found: Verification) -> None:
+    """What was not compared, and why."""
     if found.superseded:
         runs = ", ".join(run_id for _, run_id in found.superseded[:5])
         print_line(
@@ -240,14 +259,6 @@ def _print_verification(found: Verification) -> None:
         )
     if found.unverifiable:
         print_line(f"{found.unverifiable:,} unverifiable: the log no longer has the first records of these runs")
-    verdict = "identical" if found.identical else "different"
-    if found.runs is None:
-        print_line(f"{verdict}: {counted(found.records, 'record')} folded again")
-    else:
-        print_line(
-            f"{verdict}: {counted(found.runs, 'run')} of {counted(found.records, 'record')} read; usage not compared"
-        )
-    sys.stdout.flush()
 
 
 def _sides(stored: object, recomputed: object) -> str:

@@ -12,7 +12,8 @@ from runfold import wiring
 from runfold.cli.exits import DONE
 from runfold.cli.opening import reading_archive
 from runfold.cli.options import HERE, AsOneObject, Places
-from runfold.cli.printing import print_json, print_line, print_table, progress
+from runfold.cli.pace import pace
+from runfold.cli.printing import print_json, print_line, print_table
 from runfold.cli.text import counted
 from runfold.config import Settings, load_settings
 from runfold.log.port import Range
@@ -35,7 +36,7 @@ def restore(
     """
     settings = places.settings()
     target = load_settings({"data": places.data, "log": new_log, "store": places.store, "archive": places.archive})
-    restored = asyncio.run(_restore(settings, target, resume=resume))
+    restored = asyncio.run(_restore(settings, target, resume=resume, json=json))
     if json:
         print_json(restored)
     else:
@@ -43,15 +44,15 @@ def restore(
     return DONE
 
 
-async def _restore(settings: Settings, target: Settings, *, resume: bool) -> Restored:
-    with progress("restoring") as bar:
+async def _restore(settings: Settings, target: Settings, *, resume: bool, json: bool) -> Restored:
+    with pace("restoring", json=json) as told:
         async with reading_archive(settings) as archive:
             return await restoring.restore(
                 archive,
                 wiring.open_restorer(target),
                 partial(wiring.open_source, target),
                 resume=resume,
-                progress=lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total),
+                progress=told,
             )
 
 

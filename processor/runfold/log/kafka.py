@@ -191,7 +191,11 @@ class KafkaSource:
                     raise LogCutShort(partition=partition, wanted=begin, end=held.end) from error
                 continue
             begin = stretch.following
-            found = [each for each in stretch.records if each.offset < end and (key is None or each.key == key)]
+            found = list(stretch.records)
+            if begin > end:  # the last stretch may lie across it
+                found = [each for each in found if each.offset < end]
+            if key is not None:
+                found = [each for each in found if each.key == key]
             for first in range(0, len(found), _LIST_RECORDS):
                 yield found[first : first + _LIST_RECORDS]
 

@@ -8,7 +8,7 @@ records too. And a call that does not wait (timeout 0) never gives way to others
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import accumulate, takewhile
 from operator import attrgetter
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from aiokafka import errors
 from aiokafka.structs import TopicPartition
 
-from runfold.fold.record import Record
+from runfold.fold.record import Record, StoredRecord
 
 _FIRST_CHUNK = 500
 """Records taken at once before anything is known of their size: what is taken beyond the bound stays in memory."""
@@ -25,6 +25,17 @@ _REFUSALS = (errors.KafkaError, UnicodeDecodeError)
 """What aiokafka raises of a partition; the second where a header's name is no text (``kafka_headers.py``)."""
 
 _size_of = attrgetter("serialized_value_size")
+
+
+_parts = attrgetter(*StoredRecord._fields)
+
+
+class _ReadElsewhere(StoredRecord):
+    """A record with what aiokafka's own have, too."""
+
+    @property
+    def serialized_value_size(self) -> int:
+        return len(self.value or b"")
 
 
 class KafkaBuffers:
@@ -86,12 +97,12 @@ class KafkaBuffers:
                 self._held[partition] = records + self._held.get(partition, [])
                 self.positions[partition] = records[0].offset
 
-    def hold(self, partition: int, records: list[Record], following: int) -> None:
+    def hold(self, partition: int, records: Sequence[Record], following: int) -> None:
         """Hand these out next, read elsewhere from the partition's position up to ``following``, if none are there."""
         if partition not in self._held:
             self._consumer.seek(self._place(partition), following)
             if records:
-                self._held[partition] = records
+                self._held[partition] = [_ReadElsewhere(*_parts(record)) for record in records]
 
     def _in_turn(self) -> list[int]:
         order = list(self.positions)

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatch, _DefaultRecordBatchPy
 from aiokafka.record.memory_records import _MemoryRecordsPy
 
 
 class LenientRecords:
-    """What aiokafka's MemoryRecords are to its PartitionRecords, for fetched bytes; checks the sums of its batches itself."""
+    """What aiokafka's MemoryRecords are to its PartitionRecords, for fetched bytes."""
 
     def __init__(self, fetched: bytes) -> None:
         self._records = _MemoryRecordsPy(fetched)
@@ -23,17 +22,15 @@ class LenientRecords:
         return bool(self._records.has_next())
 
     def next_batch(self) -> Any:
-        """The next batch. Raises CorruptRecordException."""
-        found = self._records._next_slice  # noqa: SLF001 - the batch would be made by the parser that refuses
-        strict = self._records.next_batch()
-        if not strict.validate_crc():
-            raise CorruptRecordException("Invalid CRC")
-        if not isinstance(strict, DefaultRecordBatch):  # of formats that have no headers
-            return strict
-        batch = _DefaultRecordBatchPy(found)
-        batch._maybe_uncompress()  # noqa: SLF001
-        batch._buffer = _Lenient(batch._buffer)  # noqa: SLF001
-        return batch
+        found = self._records._next_slice  # noqa: SLF001 - the batch is made by the parser that refuses
+        batch = self._records.next_batch()
+        return _LenientBatch(found) if isinstance(batch, DefaultRecordBatch) else batch  # older formats have no headers
+
+
+class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]  # it is Any: aiokafka has no types
+    def _maybe_uncompress(self) -> None:
+        super()._maybe_uncompress()
+        self._buffer: bytearray = _Lenient(self._buffer)
 
 
 class _Lenient(bytearray):

@@ -38,7 +38,6 @@ async def follow(
     *,
     age: float,
     clock: Callable[[], float],
-    progress: Progress | None = None,
 ) -> AsyncIterator[Segment]:
     """Archive what there is, then go on until cancelled.
 
@@ -59,7 +58,7 @@ async def follow(
                 if due:
                     await writer.begin(source)
             answered = clock()
-            async for segment in _archive(source, writer, due, _Counted(writer, due, progress)):
+            async for segment in _archive(source, writer, due, _Counted(writer, due, None)):
                 waiting.pop(segment.partition, None)
                 answered = clock()
                 yield segment

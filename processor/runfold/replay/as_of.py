@@ -115,7 +115,7 @@ async def folded_to(
                 "without them nobody can tell how things stood; an archive that has them answers (RUNFOLD_LOG)"
             )
     set_aside = set_aside_of(await store.notes())
-    async with fresh_store(workspace) as beside:
+    async with fresh_store(workspace, listed=True) as beside:
         await bind(beside, owner)
         shadow = Shadow(source, beside, rules=rules, decode=decode, set_aside=set_aside, progress=progress)
         await shadow.begin(starts)

@@ -168,13 +168,12 @@ async def rebuilding(
         await store.open()
         try:
             await _bind(store, name, source, rules)
-            notes = await live.notes()
             shadow = Shadow(
                 source,
                 store,
                 rules=rules,
                 decode=decode,
-                set_aside=set_aside_of(notes),
+                set_aside=set_aside_of(await live.notes()),
                 key=None if scope.run_id is None else scope.run_id.encode(),
                 progress=progress,
             )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from operator import attrgetter
 from typing import Final
 
 from runfold.fold.admit import Decode, run_of_key
@@ -21,11 +22,12 @@ from runfold.store.port import Lease, Store
 Progress = Callable[[int, int], None]
 """Told how many records are done, of how many; offsets stand for records."""
 
-BATCH_RECORDS: Final = 20_000
+BATCH_RECORDS: Final = 40_000
 _BATCH_BYTES: Final = 32_000_000
 _IN_HAND: Final = 2
 _OWNER: Final = "shadow"
 _LEASE: Final = 60.0
+_value_of = attrgetter("value")
 
 
 class Shadow:
@@ -155,7 +157,7 @@ async def _batches(read: AsyncIterator[list[Record]]) -> AsyncIterator[list[Reco
     size = 0
     async for records in read:
         batch += records
-        size += sum(len(record.value or b"") for record in records)
+        size += sum(map(len, filter(None, map(_value_of, records))))
         if len(batch) >= BATCH_RECORDS or size >= _BATCH_BYTES:
             yield batch
             batch, size = [], 0

@@ -86,7 +86,7 @@ async def verify(
     """
     owner = await check_fold(source, store, rules)
     set_aside = set_aside_of(await store.notes())
-    async with fresh_store(workspace) as beside:
+    async with fresh_store(workspace, listed=False) as beside:
         shadow = Shadow(
             source,
             beside,
@@ -98,16 +98,23 @@ async def verify(
             compiled=compiled,
         )
         await bind(beside, owner)
-        begins = None if part is None else part.begins
-        lost = await _follow(source, store, shadow, begins=begins)
-        snapshot = _view(await store.snapshot(), part)
-        try:
-            positions = await snapshot.positions()
-            lost |= await _begin(source, store, shadow, positions, begins=begins)
-            await shadow.advance(positions)
-            return await _compare(snapshot, shadow, lost=lost, rules=rules, decode=decode, part=part)
-        finally:
-            await snapshot.close()
+        return await _verify(source, store, shadow, rules=rules, decode=decode, part=part)
+
+
+async def _verify(
+    source: LogSource, store: Store, shadow: Shadow, *, rules: Rules, decode: Decode, part: Part | None
+) -> Verification:
+    """Steps 1 to 3 of :func:`verify`."""
+    begins = None if part is None else part.begins
+    lost = await _follow(source, store, shadow, begins=begins)
+    snapshot = _view(await store.snapshot(), part)
+    try:
+        positions = await snapshot.positions()
+        lost |= await _begin(source, store, shadow, positions, begins=begins)
+        await shadow.advance(positions)
+        return await _compare(snapshot, shadow, lost=lost, rules=rules, decode=decode, part=part)
+    finally:
+        await snapshot.close()
 
 
 def _view(snapshot: StoreSnapshot, part: Part | None) -> StoreSnapshot:

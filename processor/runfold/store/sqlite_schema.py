@@ -7,6 +7,7 @@ every write, so each is argued for by the query that needs it.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -106,7 +107,9 @@ _READING = (
         project_id text, created_at integer not null, revoked_at integer) without rowid""",
 )
 MIGRATIONS: list[tuple[str, ...]] = [_FIRST, _WORKERS, _STANDING, _READING]
-LATE_INDEXES: Final = ("run_by_status", "run_flagged", "letter_by_run", "journal_by_run")
+OF_LISTS: Final = ("run_by_status", "run_flagged")
+"""Indexes that only lists of runs ask."""
+LATE_INDEXES: Final = (*OF_LISTS, "letter_by_run", "journal_by_run")
 """Indexes that no fold asks: a rebuild makes them when all its rows are there."""
 
 
@@ -141,10 +144,10 @@ def migrate(db: sqlite3.Connection, path: Path) -> None:
         db.execute(f"pragma user_version = {len(MIGRATIONS)}")
 
 
-def drop_late_indexes(db: sqlite3.Connection) -> None:
+def drop_late_indexes(db: sqlite3.Connection, names: Sequence[str] = LATE_INDEXES) -> None:
     """For a file that is filled from nothing, and asked nothing by people until it is full."""
     with transaction(db):
-        for name in LATE_INDEXES:
+        for name in names:
             db.execute(f"drop index {name}")
 
 
