@@ -32,6 +32,7 @@ async def test_a_worker_dies_while_postgres_is_away(make_topic, postgres_own_ser
     async with publishing(topic, random):
         fleet.fill()
         await fleet.reached(1_000)
+        await fleet.until(lambda found: len({owner_of(each) for each in found} - {None}) == 2)  # both have started
         dying = await fleet.at_work()
         await asyncio.to_thread(server.stop)
         await fleet.kill(dying)
