@@ -33,7 +33,7 @@ def story() -> list[Any]:
         done("run_failed", 15, RunFailed),
         created("run_silent", 20),
         created("run_expired", NOW - 50, expires_at=START + NOW - 10),
-        created("run_young", NOW - 1, expires_at=START + NOW + 600),
+        created("run_young", NOW - 1, expires_at=START + NOW + 36_000),
         event(RunInProgress, 30, run_id="run_headless", thread_id="thread_x"),
         event(RunCreated, NOW - 30, run_id="run_gap", thread_id="thread_x", source="a", sequence=1),
         event(RunInProgress, NOW - 20, run_id="run_gap", thread_id="thread_x", source="a", sequence=4),
@@ -106,7 +106,7 @@ def test_pages_of_all_runs_make_up_the_whole(fleet: Fleet, filters: str) -> None
 
 def test_stuck_runs_are_told_with_the_reason(fleet: Fleet) -> None:
     """Past their expires_at, or silent for too long; oldest first. Ended and young ones are not among them."""
-    stuck = {run["run"]["id"]: run["why"] for run in fleet.ask("stuck-runs?silent=600")["data"]}
+    stuck = {run["run"]["id"]: run["why"] for run in fleet.ask("stuck-runs?silent=36000")["data"]}
     assert stuck == {"run_silent": ["silent"], "run_headless": ["silent"], "run_expired": ["expired"]}
     assert list(stuck) == ["run_silent", "run_headless", "run_expired"]
 
