@@ -126,7 +126,7 @@ async def test_switched_under_load(settings: Settings, rate: int) -> None:
             code, found, told = await commanded(settings, *SWITCH)
             assert (code, found["identical"]) == (0, True), told
             await service.said("batch_committed")
-            assert await service.stop(signal.SIGTERM) == 0
+            assert await service.stop(signal.SIGTERM) == 0, service.lines[-5:]
     async with server(settings.data, **environment) as service:
         await service.start("--until-end")
         assert await service.ended() == 0
