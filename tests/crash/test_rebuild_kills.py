@@ -128,7 +128,7 @@ async def test_killed_after_the_switch_is_committed(settings: Settings, step: tu
     await done_again(settings, before)
 
 
-@pytest.mark.parametrize(("kills", "events"), [(2, 3_000), pytest.param(9, 200_000, marks=FULL)])
+@pytest.mark.parametrize(("kills", "events"), [(2, 3_000), pytest.param(9, 600_000, marks=FULL)])
 @pytest.mark.parametrize("processes", [1, 2])
 async def test_killed_again_and_again(settings: Settings, processes: int, kills: int, events: int) -> None:
     """Killed whenever a batch is committed, and resumed: the same digest, and what was committed is never folded again."""
