@@ -84,6 +84,8 @@ class Guard:
         process = self._processes[name]
         if order["do"] == "signal":
             process.send_signal(order["signal"])
+            if order["signal"] == signal.SIGSTOP:
+                _await_stop(process.pid)
         elif order["do"] == "wait":
             with suppress(subprocess.TimeoutExpired):
                 process.wait(order["seconds"])
@@ -99,6 +101,12 @@ class Guard:
         shutil.rmtree(self._folder, ignore_errors=True)
         if self._last is not None:
             self._last.close()
+
+
+def _await_stop(pid: int) -> None:
+    """Threads stop one by one, and may answer until then."""
+    if hasattr(os, "waitid"):  # macOS has it since Python 3.13
+        os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
 
 def _leave(*_: object) -> None:

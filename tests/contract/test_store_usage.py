@@ -10,8 +10,9 @@ from store_contract import NAMELESS, bucket, moves, sums
 
 from runfold.fold.changes import Changes
 from runfold.fold.usage import SUMS, BucketKey, Dimensions
-from runfold.store.port import USAGE_GROUPS, Lease, Store, UsageQuery, UsageSum
+from runfold.store.port import Lease, Store
 from runfold.store.summing import summed
+from runfold.store.usage_query import USAGE_GROUPS, UsageQuery, UsageSum
 from runfold_schemas import RunStatus
 
 ODD = Dimensions("a\x00b", "é, 'x'", "p\x01", "", "😀")

@@ -10,7 +10,8 @@ from store_contract import NAMELESS, StoreFactory, bucket, door, dumped, entry, 
 from runfold.fold.changes import Changes
 from runfold.fold.usage import SUMS, Dimensions
 from runfold.store.digest import digest
-from runfold.store.port import DoorChange, Lease, Note, StalePosition, Store, UsageRow
+from runfold.store.port import DoorChange, Lease, Note, StalePosition, Store
+from runfold.store.usage_query import UsageRow
 
 
 async def test_apply_returns_the_handles_of_new_rows(store: Store, leases: dict[int, Lease]) -> None:

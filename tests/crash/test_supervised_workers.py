@@ -100,11 +100,13 @@ async def test_the_parent_answers_for_all(tmp_path: Path) -> None:
 
 async def test_sigterm_ends_all(world: World) -> None:
     """SIGTERM to the parent drains all workers, which give back their partitions; nobody is left."""
+    world.environment["lease"] = 20  # none runs out while a busy machine keeps a worker waiting
     await world.write(written(5_000))
     service, pids = await started(world)
     assert await service.stop(signal.SIGTERM) == 0
     await gone(pids)
     assert not any(each.owner for each in await world.look())
+    assert len(service.events("partitions_released")) == 2
 
 
 async def test_ctrl_c_ends_all_in_order(world: World) -> None:

@@ -18,6 +18,7 @@ async def test_one_of_three_brokers_is_lost(own_clusters_topic, scale, store_url
     topic = own_clusters_topic
     fleet = await light(log_of(topic), store_url, **BEARING)
     fleet.fill()
+    await fleet.all_serve()
     async with publishing(topic, random, records=scale.records):
         for _ in range(scale.times // 2):  # each takes Kafka seconds to start again
             await fleet.reached(await fleet.position() + random.randrange(1_000))

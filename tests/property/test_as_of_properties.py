@@ -17,7 +17,7 @@ from runfold.fold.state import encode_state
 from runfold.replay.as_of import folded_to, run_as_of
 from runfold.replay.cut import Cut, cut_behind
 from runfold.replay.usage_as_of import Period, usage_as_of
-from runfold.store.port import UsageRow
+from runfold.store.usage_query import UsageRow
 
 
 async def any_cut(world: World, rng: Random) -> Cut:

@@ -113,9 +113,7 @@ async def list_all_runs(
         limit=limit,
     )
     bounded = _between(wanted, after=created_after, before=created_before, order=order)
-    if (place := run_place(cursor)) is not None:
-        bounded = replace(bounded, after=place)
-    page = await api.reading.runs(caller, bounded)
+    page = await api.reading.runs(caller, _behind(bounded, cursor))
     return _listed(api, caller, [listed_run(state) for state in page.states], page.next)
 
 
@@ -127,6 +125,12 @@ def _between(wanted: RunFilter, *, after: int | None, before: int | None, order:
     if order == "asc":
         return replace(wanted, ascending=True, after=oldest, before=newest)
     return replace(wanted, after=newest, before=oldest)
+
+
+def _behind(wanted: RunFilter, cursor: str | None) -> RunFilter:
+    """The filter of the page at a cursor. Raises BadRequest."""
+    place = run_place(cursor)
+    return wanted if place is None else replace(wanted, after=place)
 
 
 def _listed(api: Api, caller: Caller, rows: list[dict[str, Any]], following: tuple[int, str] | None) -> Response[Any]:

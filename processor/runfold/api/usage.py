@@ -21,7 +21,7 @@ from runfold.api.freshness import Freshness
 from runfold.api.given import GivenApi, GivenCaller
 from runfold.api.window import USAGE_LIMITS, GivenAsked, window_of
 from runfold.report.periods import Width
-from runfold.store.port import UsageQuery, UsageSum
+from runfold.store.usage_query import UsageQuery, UsageSum
 from runfold_schemas.run import RunStatus
 
 Group = Literal[

@@ -13,8 +13,9 @@ from runfold.api.log_access import LogAccess
 from runfold.fold.rules import Rules
 from runfold.replay.cut import cut_at_time
 from runfold.replay.usage_as_of import Period, usage_known_to_store
-from runfold.store.port import Store, UsageQuery, UsageSum
+from runfold.store.port import Store
 from runfold.store.summing import summed
+from runfold.store.usage_query import UsageQuery, UsageSum
 
 
 class UsageReading:

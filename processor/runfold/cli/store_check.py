@@ -10,7 +10,7 @@ from msgspec import Struct
 from runfold.fold.batch import row_of
 from runfold.fold.state import decode_state
 from runfold.fold.usage import SUMS, BucketKey, Dimensions
-from runfold.store.port import RUN_COLUMNS, Row, StoreSnapshot
+from runfold.store.snapshot import RUN_COLUMNS, Row, StoreSnapshot
 from runfold_schemas.codec import UNREADABLE
 
 MOST_TOLD = 100

@@ -25,7 +25,7 @@ from runfold.fold.usage import SUMS, BucketKey
 from runfold.report.cost import Cost
 from runfold.report.price import Price
 from runfold.report.prices import Prices
-from runfold.store.port import UsageRow
+from runfold.store.usage_query import UsageRow
 from runfold_schemas import RunStatus
 
 GROUPS = {

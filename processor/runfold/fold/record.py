@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import NamedTuple, Protocol
 
 from msgspec import msgpack
@@ -10,6 +11,9 @@ from xxhash import xxh3_64_digest
 
 Headers = Sequence[tuple[str, bytes | None]]
 """Names may come more than once, and a value may be null: in Kafka that is not the same as an empty one."""
+
+
+_value_of = attrgetter("value")
 
 
 class Record(Protocol):
@@ -38,6 +42,11 @@ class StoredRecord(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
+
+
+def bytes_of(records: Iterable[Record]) -> int:
+    """How many bytes the records' values have together."""
+    return sum(map(len, filter(None, map(_value_of, records))))
 
 
 def hash_of_record(record: Record) -> bytes:

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from runfold.fold.record import Record
+from runfold.fold.record import Record, bytes_of
 from runfold.log.archive_folder import ArchiveFolder
 from runfold.log.archive_manifest import Limits, Manifest, Segment, check_seam, new_manifest
 from runfold.log.archive_segment import GROUP_BYTES, GROUP_RECORDS, SegmentWriter
@@ -132,7 +132,7 @@ class ArchiveWriter:
         async with aclosing(reading):
             async for records in reading:
                 group += records
-                size += sum(len(record.value or b"") for record in records)
+                size += bytes_of(records)
                 if len(group) >= min(GROUP_RECORDS, left) or size >= GROUP_BYTES:
                     yield group[:left]
                     left, group, size = left - len(group), [], 0

@@ -191,7 +191,7 @@ class KafkaSource:
                     raise LogCutShort(partition=partition, wanted=begin, end=held.end) from error
                 continue
             begin = stretch.following
-            found = list(stretch.records)
+            found: list[Record] = list(stretch.records)
             if begin > end:  # the last stretch may lie across it
                 found = [each for each in found if each.offset < end]
             if key is not None:

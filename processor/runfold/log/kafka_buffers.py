@@ -27,9 +27,6 @@ _REFUSALS = (errors.KafkaError, UnicodeDecodeError)
 _size_of = attrgetter("serialized_value_size")
 
 
-_parts = attrgetter(*StoredRecord._fields)
-
-
 class _ReadElsewhere(StoredRecord):
     """A record with what aiokafka's own have, too."""
 
@@ -97,12 +94,12 @@ class KafkaBuffers:
                 self._held[partition] = records + self._held.get(partition, [])
                 self.positions[partition] = records[0].offset
 
-    def hold(self, partition: int, records: Sequence[Record], following: int) -> None:
+    def hold(self, partition: int, records: Sequence[StoredRecord], following: int) -> None:
         """Hand these out next, read elsewhere from the partition's position up to ``following``, if none are there."""
         if partition not in self._held:
             self._consumer.seek(self._place(partition), following)
             if records:
-                self._held[partition] = [_ReadElsewhere(*_parts(record)) for record in records]
+                self._held[partition] = [_ReadElsewhere(*record) for record in records]
 
     def _in_turn(self) -> list[int]:
         order = list(self.positions)

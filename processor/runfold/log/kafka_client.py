@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from itertools import repeat
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -25,7 +25,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 from msgspec import Struct
 
-from runfold.fold.record import Record, StoredRecord
+from runfold.fold.record import StoredRecord
 from runfold.log.kafka_errors import meaning_of, told_to_a_person
 from runfold.log.kafka_headers import LenientRecords
 from runfold.log.kafka_options import Address, KafkaOptions
@@ -65,7 +65,7 @@ class Topic(Struct, frozen=True):
 class Stretch(Struct, frozen=True):
     """Records from one fetch, and the offset to go on from, which may lie beyond gaps."""
 
-    records: Sequence[Record]
+    records: list[StoredRecord]
     following: int
 
 

@@ -14,7 +14,8 @@ from runfold.fold.usage import SUMS
 from runfold.replay.take_over import state_of
 from runfold.store.difference import side_by_side
 from runfold.store.digest import StoreDigest, digest, in_chunks
-from runfold.store.port import JOURNAL_COLUMNS, LETTER_COLUMNS, RUN_COLUMNS, USAGE_COLUMNS, Row, Store, StoreSnapshot
+from runfold.store.port import Store
+from runfold.store.snapshot import JOURNAL_COLUMNS, LETTER_COLUMNS, RUN_COLUMNS, USAGE_COLUMNS, Row, StoreSnapshot
 from runfold_schemas.codec import UNREADABLE
 
 EXAMPLES: Final = 20

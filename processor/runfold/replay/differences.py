@@ -10,7 +10,7 @@ from runfold.fold.state import RunState
 from runfold.replay.take_over import letters_of, state_of
 from runfold.store.difference import Difference, first_difference, first_usage_difference
 from runfold.store.digest import StoreDigest, in_chunks
-from runfold.store.port import RUN_COLUMNS, StoreSnapshot
+from runfold.store.snapshot import RUN_COLUMNS, StoreSnapshot
 
 _BODY = RUN_COLUMNS.index("body")
 

@@ -12,7 +12,8 @@ from msgspec import Struct
 from xxhash import xxh3_64_intdigest
 
 from runfold.replay.run_range import RefoldRefused, known_ranges
-from runfold.store.port import JOURNAL_COLUMNS, LETTER_COLUMNS, RUN_COLUMNS, Row, Store, StoreSnapshot
+from runfold.store.port import Store
+from runfold.store.snapshot import JOURNAL_COLUMNS, LETTER_COLUMNS, RUN_COLUMNS, Row, StoreSnapshot
 
 Chosen = Callable[[str], bool]
 """Whether a run belongs to the part, by its id."""

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from operator import attrgetter
 from typing import Final
 
 from runfold.fold.admit import Decode, run_of_key
 from runfold.fold.batch import PartitionFold
 from runfold.fold.changes import Changes, PositionChange
-from runfold.fold.record import Record
+from runfold.fold.record import Record, bytes_of
 from runfold.fold.rules import Rules
 from runfold.log.port import LogSource
 from runfold.store.port import Lease, Store
@@ -27,7 +26,6 @@ _BATCH_BYTES: Final = 32_000_000
 _IN_HAND: Final = 2
 _OWNER: Final = "shadow"
 _LEASE: Final = 60.0
-_value_of = attrgetter("value")
 
 
 class Shadow:
@@ -157,7 +155,7 @@ async def _batches(read: AsyncIterator[list[Record]]) -> AsyncIterator[list[Reco
     size = 0
     async for records in read:
         batch += records
-        size += sum(map(len, filter(None, map(_value_of, records))))
+        size += bytes_of(records)
         if len(batch) >= BATCH_RECORDS or size >= _BATCH_BYTES:
             yield batch
             batch, size = [], 0

@@ -19,8 +19,9 @@ from runfold.fold.usage import SUMS, Booking, BucketKey, Dimensions
 from runfold.replay.run_range import every_letter
 from runfold.replay.shadow import Shadow
 from runfold.store.digest import in_chunks
-from runfold.store.port import JOURNAL_COLUMNS, LETTER_COLUMNS, RUN_COLUMNS, DoorChange, Row, StoreSnapshot
+from runfold.store.port import DoorChange
 from runfold.store.rows import decode_headers
+from runfold.store.snapshot import JOURNAL_COLUMNS, LETTER_COLUMNS, RUN_COLUMNS, Row, StoreSnapshot
 from runfold_schemas.codec import UNREADABLE
 
 T = TypeVar("T")

@@ -24,7 +24,9 @@ from runfold.replay.run_range import check_log
 from runfold.replay.shadow import Progress
 from runfold.replay.take_over import RunKey, journal_of
 from runfold.store.digest import in_chunks
-from runfold.store.port import RUN_COLUMNS, USAGE_COLUMNS, Store, StoreSnapshot, UsageRow
+from runfold.store.port import Store
+from runfold.store.snapshot import RUN_COLUMNS, USAGE_COLUMNS, StoreSnapshot
+from runfold.store.usage_query import UsageRow
 
 _MINUTE, _BODY = RUN_COLUMNS.index("minute"), RUN_COLUMNS.index("body")
 _STATUS: Final = USAGE_COLUMNS.index("status")

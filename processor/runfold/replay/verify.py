@@ -24,7 +24,8 @@ from runfold.replay.take_over import Place, RunKey, Spared, WithoutLetters, lett
 from runfold.replay.workspace import fresh_store
 from runfold.store.digest import StoreDigest, digest, in_chunks
 from runfold.store.notes import set_aside_of
-from runfold.store.port import REBUILD, Store, StoreRefused, StoreSnapshot
+from runfold.store.port import REBUILD, Store, StoreRefused
+from runfold.store.snapshot import StoreSnapshot
 from runfold_schemas.codec import decode_lean
 
 _ROUNDS: Final = 3

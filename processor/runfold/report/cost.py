@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from runfold.fold.usage import SUMS
 from runfold.report.price import Price, plain
-from runfold.store.port import UsageQuery, UsageSum
+from runfold.store.usage_query import UsageQuery, UsageSum
 
 ITEMS: Final = ("input_tokens", "cached_input_tokens", "output_tokens")
 """What is paid for. Cached input is not part of the first."""

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from operator import attrgetter
 from typing import NamedTuple
 
-from runfold.fold.record import Record
+from runfold.fold.record import Record, bytes_of
 from runfold.log.port import LogSource
 from runfold.service.options import Options
-
-_value_of = attrgetter("value")
 
 
 class Batch(NamedTuple):
@@ -43,7 +40,7 @@ async def fetch(source: LogSource, options: Options) -> Batch:
         for partition, more in got.items():
             records.setdefault(partition, []).extend(more)
             count += len(more)
-            size += sum(map(len, filter(None, map(_value_of, more))))
+            size += bytes_of(more)
         deadline = deadline or loop.time() + options.batch_linger
         wait = deadline - loop.time()
         if not got or wait <= 0:

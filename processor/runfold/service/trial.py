@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from runfold.fold.record import bytes_of
 from runfold.log.clock import wall_clock
 from runfold.service.fetching import Batch
 from runfold.store.claims import killer, stalls
@@ -95,6 +96,6 @@ def _part(batch: Batch, places: Mapping[int, tuple[int, int]]) -> Batch:
         records=records,
         positions=positions,
         size=len(taken),
-        bytes=sum(len(record.value or b"") for record in taken),
+        bytes=bytes_of(taken),
         newest=max(of[-1].timestamp for of in records.values()),
     )

@@ -10,7 +10,7 @@ from typing import Any, Final
 from msgspec import DecodeError, Struct, msgpack
 
 from runfold.store.digest import in_chunks
-from runfold.store.port import JOURNAL_COLUMNS, LETTER_COLUMNS, RUN_COLUMNS, USAGE_COLUMNS, Row, StoreSnapshot
+from runfold.store.snapshot import JOURNAL_COLUMNS, LETTER_COLUMNS, RUN_COLUMNS, USAGE_COLUMNS, Row, StoreSnapshot
 
 _KEY_WIDTH: Final = {"run": 1, "letter": 1, "journal": 2, "usage": USAGE_COLUMNS.index("status") + 1}
 _fields = msgpack.Decoder(list[Any]).decode

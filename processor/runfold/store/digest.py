@@ -21,7 +21,7 @@ from typing import Final, TypeVar
 
 from msgspec import Struct, json, msgpack
 
-from runfold.store.port import JOURNAL_COLUMNS, LETTER_COLUMNS, RUN_COLUMNS, USAGE_COLUMNS, Row, StoreSnapshot
+from runfold.store.snapshot import JOURNAL_COLUMNS, LETTER_COLUMNS, RUN_COLUMNS, USAGE_COLUMNS, Row, StoreSnapshot
 
 T = TypeVar("T")
 

@@ -19,6 +19,7 @@ from runfold.fold.outcome import Flag
 from runfold.fold.usage import SUMS, BucketKey
 from runfold.store.claims import ClaimedRow
 from runfold.store.identity import check_growth, check_owner
+from runfold.store.memory_lists import stored, wants
 from runfold.store.memory_snapshot import MemorySnapshot
 from runfold.store.port import (
     ApiKey,
@@ -36,14 +37,12 @@ from runfold.store.port import (
     StalePosition,
     StoredRun,
     StoreIdentity,
-    UsageQuery,
-    UsageRow,
-    UsageSum,
     WorkerStatus,
 )
 from runfold.store.rows import booked_to, check_covered, numbered, without_usage
 from runfold.store.split import chosen
 from runfold.store.summing import summed
+from runfold.store.usage_query import UsageQuery, UsageRow, UsageSum
 from runfold_schemas import RunStatus
 
 Place = tuple[int, int]
@@ -216,7 +215,7 @@ class MemoryStore:
 
     async def load(self, partition: int, run_ids: Sequence[str]) -> dict[str, StoredRun]:
         rows = (self._runs.get((partition, run_id)) for run_id in run_ids)
-        return {row.run_id: _stored(row) for row in rows if row is not None}
+        return {row.run_id: stored(row) for row in rows if row is not None}
 
     async def apply(self, changes: Changes, leases: Mapping[int, Lease]) -> dict[tuple[int, str], int]:
         check_covered(changes)
@@ -319,13 +318,13 @@ class MemoryStore:
         ]
 
     async def find_run(self, run_id: str, *, project_id: str | None = None) -> list[StoredRun]:
-        rows = [_stored(row) for row in self._of_project(project_id) if row.run_id == run_id]
+        rows = [stored(row) for row in self._of_project(project_id) if row.run_id == run_id]
         return sorted(rows, key=lambda row: row.partition)
 
     async def list_runs(self, wanted: RunFilter) -> list[StoredRun]:
-        rows = [row for row in chosen(self._of_project(wanted.project_id)).values() if _wants(wanted, row)]
+        rows = [row for row in chosen(self._of_project(wanted.project_id)).values() if wants(wanted, row)]
         rows.sort(key=lambda row: (row.created_at, row.run_id), reverse=not wanted.ascending)
-        return [_stored(row) for row in rows[: wanted.limit]]
+        return [stored(row) for row in rows[: wanted.limit]]
 
     async def browse_runs(self, wanted: RunFilter, *, seconds: float) -> RunPage:  # noqa: ARG002 - it looks at all at once
         rows = await self.list_runs(wanted)
@@ -382,24 +381,3 @@ class MemoryStore:
             booked=dict(sorted(self._journal.items(), key=itemgetter(0))),
             sums=dict(sorted(self._usage.items())),
         )
-
-
-def _stored(row: RunChange) -> StoredRun:
-    return StoredRun(partition=row.partition, run_id=row.run_id, handle=row.handle, body=row.body)
-
-
-def _wants(wanted: RunFilter, row: RunChange) -> bool:
-    same = (
-        (wanted.status, row.status),
-        (wanted.open, not RunStatus(row.status).ended),
-        (wanted.thread_id, row.thread_id),
-        (wanted.model, row.dimensions.model),
-        (wanted.assistant_id, row.dimensions.assistant_id),
-        (wanted.incomplete, bool(row.flags & Flag.INCOMPLETE)),
-        (wanted.missing, bool(row.flags & Flag.MISSING)),
-        (wanted.flagged, bool(row.flags)),
-    )
-    place = (row.created_at, row.run_id)
-    low, high = (wanted.after, wanted.before) if wanted.ascending else (wanted.before, wanted.after)
-    between = (low is None or low < place) and (high is None or place < high)
-    return between and all(given is None or given == value for given, value in same)

@@ -8,8 +8,8 @@ from msgspec import Struct
 
 from runfold.fold.changes import JournalEntry, Letter, RunChange
 from runfold.fold.usage import BucketKey
-from runfold.store.port import Row
 from runfold.store.rows import encode_headers
+from runfold.store.snapshot import Row
 
 Place = tuple[int, int]
 

@@ -8,14 +8,15 @@ cache and reads again. Times are Unix milliseconds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, Protocol
+from typing import Protocol
 
 from msgspec import Struct
 
 from runfold.fold.changes import Changes, Letter
-from runfold.fold.usage import SUMS, BucketKey, Dimensions
+from runfold.store.snapshot import StoreSnapshot
+from runfold.store.usage_query import UsageQuery, UsageRow, UsageSum
 
 REBUILD = "build a new store from the log: name a new file in RUNFOLD_STORE and start `runfold serve`"
 """The remedy where a store cannot be gone on with: the log has everything."""
@@ -181,36 +182,6 @@ class RunPage(Struct, frozen=True, kw_only=True):
 
     rows: list[StoredRun]
     next: tuple[int, str] | None
-
-
-class UsageRow(Struct, frozen=True, kw_only=True):
-    """One bucket with its sums, in the order of :data:`runfold.fold.usage.SUMS`."""
-
-    bucket: BucketKey
-    sums: tuple[int, ...]
-
-
-USAGE_GROUPS = (*Dimensions._fields, "status")
-"""What usage can be summed by."""
-
-
-class UsageQuery(Struct, frozen=True, kw_only=True):
-    """What of usage to sum up. ``edges`` are Unix minutes, rising: part n is of the minutes from edge n to before edge n + 1.
-
-    ``by`` names some of :data:`USAGE_GROUPS`; ``only`` the values of dimensions that count ("" is unknown).
-    """
-
-    edges: tuple[int, ...]
-    by: tuple[str, ...] = ()
-    only: dict[str, tuple[str, ...]] = {}
-
-
-class UsageSum(NamedTuple):
-    """Sums of one group in one part. ``group`` has the values of ``by``, in its order: text, or a status' number."""
-
-    part: int
-    group: tuple[Any, ...]
-    sums: tuple[int, ...]
 
 
 class Note(Struct, frozen=True, kw_only=True):
@@ -405,41 +376,6 @@ class Store(Protocol):
 
     async def snapshot(self) -> StoreSnapshot:
         """One consistent reading view, for digest and dump, beside a living writer. Close it."""
-
-
-class StoreSnapshot(Protocol):
-    """A frozen view of the store. Rows come in canonical order, without surrogate keys (see docs/decisions)."""
-
-    async def positions(self) -> dict[int, int]: ...
-
-    def runs(self, partition: int) -> Iterator[Row]:
-        """All columns of the partition's runs, ordered by run_id: RUN_COLUMNS."""
-
-    def scan_runs(self) -> Iterator[tuple[int, Row]]:
-        """(partition, row as in :meth:`runs`) of all runs, in whatever order is cheapest to read."""
-
-    def letters(self, partition: int) -> Iterator[Row]:
-        """The partition's dead letters, ordered by offset: LETTER_COLUMNS, headers encoded as one value."""
-
-    def journal(self, partition: int) -> Iterator[Row]:
-        """The partition's journal, ordered by offset and part: JOURNAL_COLUMNS."""
-
-    def usage(self) -> Iterator[Row]:
-        """Usage ordered by bucket, rows of zeros left out: USAGE_COLUMNS."""
-
-    async def close(self) -> None: ...
-
-
-Row = tuple[object, ...]
-
-_BUCKET_COLUMNS = ("minute", *Dimensions._fields, "status")
-RUN_COLUMNS = (
-    *("run_id", "thread_id", "status", "created_at", "flags", *Dimensions._fields),
-    *("minute", "final_timestamp", "body"),
-)
-LETTER_COLUMNS = ("offset", "timestamp", "reason", "detail", "run_id", "key", "headers", "value")
-JOURNAL_COLUMNS = ("offset", "part", "run_id", "timestamp", *_BUCKET_COLUMNS, *SUMS)
-USAGE_COLUMNS = (*_BUCKET_COLUMNS, *SUMS)
 
 
 class DoorChange(Struct, frozen=True, kw_only=True):

@@ -35,9 +35,6 @@ from runfold.store.port import (
     RunPage,
     StoredRun,
     StoreIdentity,
-    UsageQuery,
-    UsageRow,
-    UsageSum,
     WorkerStatus,
 )
 from runfold.store.postgres_connection import READER, WRITER, Lane, Session
@@ -46,6 +43,7 @@ from runfold.store.postgres_schema import MIGRATIONS, check_readable, migrate
 from runfold.store.postgres_snapshot import PostgresSnapshot
 from runfold.store.postgres_stamp import Stamp
 from runfold.store.postgres_url import parse_url
+from runfold.store.usage_query import UsageQuery, UsageRow, UsageSum
 
 
 class PostgresStore:

@@ -9,11 +9,11 @@ from asyncpg import Record
 
 from runfold.fold.changes import JournalEntry, Letter
 from runfold.fold.usage import SUMS
-from runfold.store.port import Row
 from runfold.store.postgres_connection import Session
 from runfold.store.postgres_rows import key_of, stored_text, told_text
 from runfold.store.postgres_stamp import Stamp
 from runfold.store.rows import decode_headers, encode_headers, numbered
+from runfold.store.snapshot import Row
 
 _INSERT_LETTERS: Final = """insert into letter select * from unnest($1::integer[], $2::bigint[], $3::bigint[], $4::text[],
     $5::text[], $6::bigint[], $7::text[], $8::bytea[], $9::bytea[], $10::bytea[])"""

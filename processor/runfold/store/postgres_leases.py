@@ -20,12 +20,13 @@ from msgspec.structs import astuple, replace
 
 from runfold.store.claims import ClaimedRow
 from runfold.store.identity import check_owner
-from runfold.store.port import ClaimHistory, Lease, Note, PartitionStatus, Row, StalePosition, StoreIdentity
+from runfold.store.port import ClaimHistory, Lease, Note, PartitionStatus, StalePosition, StoreIdentity
 from runfold.store.postgres_connection import NOW, Session
 from runfold.store.postgres_events import columns_of
 from runfold.store.postgres_rows import stored_text, told_text
 from runfold.store.postgres_schema import lock_schema
 from runfold.store.postgres_workers import announce
+from runfold.store.snapshot import Row
 
 TAKEOVER_SECONDS: Final = 5.0
 """A transaction of an owner whose lease has run out is ended when it is older than this and stands in the way."""

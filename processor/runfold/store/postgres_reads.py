@@ -10,10 +10,11 @@ from asyncpg import Record
 
 from runfold.fold.outcome import Flag
 from runfold.fold.usage import SUMS, BucketKey, Dimensions
-from runfold.store.port import RunFilter, RunPage, StoredRun, UsageRow
+from runfold.store.port import RunFilter, RunPage, StoredRun
 from runfold.store.postgres_connection import Session
 from runfold.store.postgres_rows import key_of, stored_text, told_text
 from runfold.store.split import chosen
+from runfold.store.usage_query import UsageRow
 from runfold_schemas import RunStatus
 
 DIMENSIONS: Final = "model, assistant_id, project_id, user_id, api_key_id"

@@ -17,12 +17,13 @@ from typing import Any, Final, TypeVar
 from asyncpg import InterfaceError, PostgresError, Record
 
 from runfold.fold.usage import SUMS
-from runfold.store.port import Row, StoreUnreachable
+from runfold.store.port import StoreUnreachable
 from runfold.store.postgres_connection import STAY, VIEWER, Session, connect
 from runfold.store.postgres_errors import translated
 from runfold.store.postgres_reads import DIMENSIONS, USAGE
 from runfold.store.postgres_rows import told_text
 from runfold.store.postgres_url import Database
+from runfold.store.snapshot import Row
 
 T = TypeVar("T")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from runfold.fold.usage import SUMS, Dimensions
-from runfold.store.port import UsageQuery, UsageSum
 from runfold.store.postgres_connection import Session
 from runfold.store.postgres_rows import stored_text, told_text
 from runfold.store.summing import ordered
+from runfold.store.usage_query import UsageQuery, UsageSum
 
 # Sums come as text, which becomes a whole number of any size soonest.
 _SUMS: Final = ", ".join(f"sum({name})::text" for name in SUMS)

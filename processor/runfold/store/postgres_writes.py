@@ -16,13 +16,14 @@ from msgspec import Struct
 
 from runfold.fold.changes import Changes, JournalEntry, Letter, RunChange
 from runfold.fold.usage import SUMS
-from runfold.store.port import DoorChange, Lease, Row, StalePosition
+from runfold.store.port import DoorChange, Lease, StalePosition
 from runfold.store.postgres_connection import NOW, Session
 from runfold.store.postgres_events import columns_of, write_journal, write_letters
 from runfold.store.postgres_leases import check_switched
 from runfold.store.postgres_rows import RUN_COPY_COLUMNS, copied_runs, key_of, stored_text
 from runfold.store.postgres_stamp import Stamp
 from runfold.store.rows import booked_to, check_covered, without_usage
+from runfold.store.snapshot import Row
 
 T = TypeVar("T")
 Handles = dict[tuple[int, str], int]

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from runfold.fold.changes import Changes, Letter
 from runfold.sqlite_turns import TURN
@@ -40,9 +39,6 @@ from runfold.store.port import (
     RunPage,
     StoredRun,
     StoreIdentity,
-    UsageQuery,
-    UsageRow,
-    UsageSum,
     WorkerStatus,
 )
 from runfold.store.serve_lock import in_turn, serve_lock
@@ -55,6 +51,7 @@ from runfold.store.sqlite_pool import Readers
 from runfold.store.sqlite_schema import MIGRATIONS, check_readable, migrate
 from runfold.store.sqlite_snapshot import SqliteSnapshot
 from runfold.store.sqlite_stamp import Stamp
+from runfold.store.usage_query import UsageQuery, UsageRow, UsageSum
 
 
 class SqliteStore:
@@ -97,23 +94,24 @@ class SqliteStore:
                 self._alone = False
 
     async def open(self, *, write: bool = True) -> None:
+        lane = partial(Lane, self._place, factory=self._factory)
         try:
             if write:
-                await self._add_lane("write", mode=MAKE, reopened=self._rebind, turn=TURN)
+                await self._add_lane("write", lane(mode=MAKE, reopened=self._rebind, turn=TURN))
                 await self._lane("write").run(migrate, self.path)
             if write and self._alone:
                 # Whoever holds the lock is the only owner alive: what a killed one held need not be waited for.
                 await self._lane("write").run(sqlite_workers.bury_all)
-            await self._add_lane("glance", kind=self._glance)
+            await self._add_lane("glance", self._glance(self._place, mode=READ, factory=self._factory))
             await self._lane("glance").run(check_readable, self.path)
-            await self._add_lane("load", turn=TURN)
-            self._readers = Readers(lambda: Lane(self._place, mode=READ, factory=self._factory))
+            await self._add_lane("load", lane(mode=READ, turn=TURN))
+            self._readers = Readers(partial(lane, mode=READ))
         except BaseException:
             await self.close()
             raise
 
-    async def _add_lane(self, name: str, *, kind: type[Lane] = Lane, mode: str = READ, **how: Any) -> None:
-        lane = self._lanes[name] = kind(self._place, mode=mode, factory=self._factory, **how)
+    async def _add_lane(self, name: str, lane: Lane) -> None:
+        self._lanes[name] = lane
         await lane.open()
 
     def _rebind(self, db: sqlite3.Connection, path: Path) -> None:

@@ -8,10 +8,11 @@ from typing import Final
 
 from runfold.fold.outcome import Flag
 from runfold.fold.usage import SUMS, BucketKey, Dimensions
-from runfold.store.port import StoredRun, UsageRow
+from runfold.store.port import StoredRun
 from runfold.store.sqlite_keys import rows_of
 from runfold.store.sqlite_lists import ListedRow
 from runfold.store.sqlite_usage import added_up
+from runfold.store.usage_query import UsageRow
 from runfold_schemas import RunStatus
 
 DIMENSIONS: Final = "model, assistant_id, project_id, user_id, api_key_id"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from runfold.fold.usage import SUMS
-from runfold.store.port import Row
+from runfold.store.snapshot import Row
 from runfold.store.sqlite_connection import READ
 from runfold.store.sqlite_errors import translated
 from runfold.store.sqlite_links import Place, Superseded, check_current, open_live

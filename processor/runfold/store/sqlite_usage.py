@@ -13,9 +13,9 @@ from itertools import groupby, pairwise
 from typing import Any, Final, NamedTuple
 
 from runfold.fold.usage import SUMS, Dimensions
-from runfold.store.port import UsageQuery, UsageSum
 from runfold.store.sqlite_connection import insert_all
 from runfold.store.summing import ordered
+from runfold.store.usage_query import UsageQuery, UsageSum
 
 _OTHERWISE: Final = f"on conflict do update set {', '.join(f'{name} = {name} + excluded.{name}' for name in SUMS)}"
 _LARGEST: Final = 2**62

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from runfold.fold.usage import BucketKey
-from runfold.store.port import UsageQuery, UsageRow, UsageSum
+from runfold.store.usage_query import UsageQuery, UsageRow, UsageSum
 
 
 def summed(rows: Iterable[UsageRow], wanted: UsageQuery) -> list[UsageSum]:

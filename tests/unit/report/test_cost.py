@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from runfold.fold.usage import SUMS
 from runfold.report.cost import ITEMS, Cost, CostQuery, costs, usage_wanted
 from runfold.report.price import Price
-from runfold.store.port import UsageSum
+from runfold.store.usage_query import UsageSum
 
 
 def price(model: str = "m", **told: Any) -> Price:
