@@ -47,10 +47,12 @@ class Lane:
         self._db: sqlite3.Connection | None = None
 
     async def open(self) -> None:
-        """Open the connection. Raises StoreUnreachable or StoreRefused."""
+        """Open the connection, where it is not open yet. Raises StoreUnreachable or StoreRefused."""
         await self._on_thread(self._open)
 
     def _open(self) -> None:
+        if self._db is not None:
+            return  # opened for a reader who was cancelled meanwhile
         if self._mode == READ and not self._root.path.exists():
             raise StoreUnreachable(f"there is no store {self._root.path} (RUNFOLD_STORE) yet: `runfold serve` makes it")
         self._db, self._place = open_live(self._root, mode=self._mode, factory=self._factory)

@@ -140,6 +140,28 @@ async def test_reads_that_were_given_up_pin_nothing(store: SqliteStore) -> None:
     assert store.path.with_name("store.db-wal").stat().st_size == 0
 
 
+async def test_what_was_opened_for_a_reader_who_left_serves_the_next(tmp_path: Path) -> None:
+    """A reader who is cancelled while a connection is made for it leaves none behind that nobody closes."""
+    made: list[sqlite3.Connection] = []
+
+    class Counted(sqlite3.Connection):
+        def __init__(self, *given: Any, **options: Any) -> None:
+            super().__init__(*given, **options)
+            made.append(self)
+
+    store = SqliteStore(tmp_path / "store.db", connection=Counted)
+    await store.open()
+    before = len(made)
+    leaving = asyncio.ensure_future(store.list_runs(RunFilter()))
+    await asyncio.sleep(0)  # it has asked for its connection
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    await store.list_runs(RunFilter())
+    await store.close()
+    assert len(made) == before + 1
+
+
 async def test_a_reader_beside_the_writer_sees_what_is_committed(store: SqliteStore) -> None:
     """Another process opens the store only to read, sees every commit, and cannot write."""
     reader = SqliteStore(store.path)
