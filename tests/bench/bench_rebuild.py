@@ -29,7 +29,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
 
 from runfold import wiring
-from runfold.collector import quieten_collector
+from runfold.collector import LARGE_BATCHES, quieten_collector
 from runfold.config import Settings, load_settings
 from runfold.demo.traffic import interleaved
 from runfold.log.kafka_options import KafkaOptions, address_of
@@ -108,7 +108,7 @@ def work(name: str, folder: str, log: str) -> None:
     """One measurement, told on stdout."""
     settings = settings_of(folder, log)
     configure_logging(level="error", style="json")
-    quieten_collector()
+    quieten_collector(LARGE_BATCHES)
     begun, before = time.perf_counter(), time.process_time()
     count = asyncio.run({"decode": decode_all, "rebuild": rebuild}[name](settings))
     seconds, cpu = time.perf_counter() - begun, time.process_time() - before

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from rebuilds import blemished, commanded, store_of
+from rebuilds import Command, blemished, commanded, store_of
 from serving import fill, settings_of
 
 from runfold import wiring
@@ -128,23 +128,33 @@ async def test_killed_after_the_switch_is_committed(settings: Settings, step: tu
     await done_again(settings, before)
 
 
-@pytest.mark.parametrize(("kills", "events"), [(2, 3_000), pytest.param(9, 600_000, marks=FULL)])
+@pytest.mark.parametrize(("kills", "events"), [(3, 150_000), pytest.param(10, 600_000, marks=FULL)])
 @pytest.mark.parametrize("processes", [1, 2])
 async def test_killed_again_and_again(settings: Settings, processes: int, kills: int, events: int) -> None:
-    """Killed whenever a batch is committed, and resumed: the same digest, and what was committed is never folded again."""
+    """Killed whenever a batch is committed, at last inside the switch, and resumed: the same digest, nothing folded twice."""
     before = await served(settings, events)
     total = sum((await at(settings, "live")).values())
     words = ("replay", "rebuild", "--json", "--processes", str(processes))
-    for _ in range(kills):
+    for _ in range(kills - 1):
         code, _, told = await commanded(settings, *words, dying=("runfold.cli.pace:_Lines.__call__", "after"))
         assert code == -signal.SIGKILL, told
     committed = sum((await at(settings, "shadow")).values())
     assert committed > 0
-    code, found, told = await commanded(settings, *words)
+    last = Command(settings, *words, "--switch", "--yes", dying=inside_switch(settings))
+    await last.start()
+    assert (await last.ended())[0] == -signal.SIGKILL, last.told
+    assert last.progress[-1]["done"] == total - committed
+    assert (await roles(settings), await held(settings)) == (["live", "shadow"], before)
+    code, found, told = await commanded(settings, *words, "--switch", "--yes")
     assert code == 0, told
-    assert found["records"] == total - committed
-    assert found["comparison"]["rebuilt"]["usage"] == before.usage
-    assert found["identical"]
+    assert (found["records"], found["identical"], found["switched"]) == (0, True, True)
+    assert await held(settings) == before
+
+
+def inside_switch(settings: Settings) -> tuple[str, str]:
+    """The last step within the transaction that is the switch."""
+    where, when = BEFORE[settings.store.partition(":")[0]][-1]
+    return where, when
 
 
 async def at(settings: Settings, role: str) -> dict[int, int]:
@@ -188,7 +198,7 @@ async def test_a_full_disk(settings: Settings) -> None:
 @pytest.mark.parametrize(("when", "code"), [("after", -signal.SIGKILL), ("interrupted", 130)])
 async def test_its_processes_end_with_it(settings: Settings, when: str, code: int) -> None:
     """Killed or interrupted, a rebuild of several processes leaves none of them behind."""
-    await served(settings, 3_000)
+    await served(settings, 60_000)  # else it folds by itself
     words = ("replay", "rebuild", "--json", "--processes", "3")
     assert (await commanded(settings, *words, dying=("runfold.cli.pace:_Lines.__call__", when)))[0] == code
     async with asyncio.timeout(20):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -12,16 +13,31 @@ INTERRUPTED, TERMINATED = 130, 143
 
 
 def main() -> None:
-    """Run the command line of this process and end it with the exit code of :mod:`runfold.cli.exits`."""
+    """Run the command line of this process and end it with the exit code of :mod:`runfold.cli.exits`.
+
+    While modules are imported Ctrl-C ends the process there and then: nothing is open yet, and Python loses interrupts that
+    reach it inside of an import. Once a verb has ended, it changes nothing any more.
+    """
     _open_what_is_closed()
     signal.signal(signal.SIGTERM, _leave)
-    try:
-        from runfold.cli.exits import run  # noqa: PLC0415 - the imports take time, and are interrupted as all else is
+    signal.signal(signal.SIGINT, _leave_at_once)
+    from runfold.cli.app import import_verb  # noqa: PLC0415 - the imports take time: see above
+    from runfold.cli.exits import run  # noqa: PLC0415
 
+    import_verb(sys.argv[1:])
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         code = run(sys.argv[1:])
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     except KeyboardInterrupt:
-        code = INTERRUPTED
+        _leave_at_once()
     sys.exit(code)
+
+
+def _leave_at_once(*_: object) -> NoReturn:
+    with suppress(OSError):  # nobody may be there to be told
+        os.write(2, b"runfold: interrupted\n")
+    os._exit(INTERRUPTED)
 
 
 def _open_what_is_closed() -> None:

@@ -5,6 +5,9 @@ A new verb is a line here and a function in a module of its own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from importlib import import_module
+
 from cyclopts import App, Group, Parameter
 
 from runfold import __version__
@@ -31,6 +34,13 @@ _VERBS: tuple[tuple[str, str, Group, str], ...] = (
     ("keys", "keys:app", _UPKEEP, "Create, list and revoke API keys."),
     ("config", "config:config", _UPKEEP, "The effective settings, and where each came from."),
 )
+
+
+def import_verb(tokens: Sequence[str]) -> None:
+    """Import the module of the verb that a command line begins with, if there is one of that name."""
+    for name, place, *_ in _VERBS:
+        if tokens[:1] == [name]:
+            import_module(f"runfold.cli.{place.partition(':')[0]}")
 
 
 def command_line(verb: str | None = None) -> App:

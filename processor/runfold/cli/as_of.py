@@ -23,7 +23,7 @@ from runfold.cli.text import counted
 from runfold.cli.usage import AsCsv, Bucket, By, check_answer, minutes_of, print_usage, summed
 from runfold.cli.when import At, From, Until
 from runfold.cli.workspace import Workspace, workspace_of
-from runfold.collector import quieten_collector
+from runfold.collector import LARGE_BATCHES, quieten_collector
 from runfold.config import Settings
 from runfold.fold.projection import project
 from runfold.fold.state import RunState
@@ -111,7 +111,7 @@ def runs(
     """List Runs as they stood, newest first."""
     when.check()
     settings = places.settings()
-    quieten_collector()
+    quieten_collector(LARGE_BATCHES)
     asyncio.run(
         _runs(settings, which.wanted(), when=when, limit=limit, json=json, folder=workspace_of(settings, workspace))
     )
@@ -143,7 +143,7 @@ def usage(
     check_answer(json=json, as_csv=as_csv)
     period = Period(*minutes_of(begin, end))
     settings = places.settings()
-    quieten_collector()
+    quieten_collector(LARGE_BATCHES)
     folder = workspace_of(settings, workspace)
     found = asyncio.run(_usage(settings, when=when, period=period, folder=folder, from_log=from_log, json=json))
     if changes:

@@ -20,7 +20,7 @@ from runfold.cli.pace import pace
 from runfold.cli.printing import print_json, tell
 from runfold.cli.rebuild_views import Outcome, build, show_outcome
 from runfold.cli.standing import drop_stores, show_standing
-from runfold.collector import quieten_collector
+from runfold.collector import LARGE_BATCHES, quieten_collector
 from runfold.config import Settings
 from runfold.replay.order import Order
 from runfold.replay.rebuild import Building, rebuilding
@@ -84,7 +84,7 @@ def rebuild(
     order = order_of(begin, end, run)
     if order.cut and (to_live or back):
         raise WrongUseError("what is built with --from, --until or --run is not the whole: it is never switched to")
-    quieten_collector()
+    quieten_collector(LARGE_BATCHES)
     how = _How(processes=processes, patience=patience, switch=to_live, accept=accept, yes=yes, json=json)
     return asyncio.run(_back(settings, how) if back else _rebuild(settings, order, how))
 

@@ -24,7 +24,7 @@ from runfold.cli.restore import restore
 from runfold.cli.retrying import usage_moves
 from runfold.cli.text import counted
 from runfold.cli.workspace import Workspace, workspace_of
-from runfold.collector import quieten_collector
+from runfold.collector import LARGE_BATCHES, quieten_collector
 from runfold.config import Settings
 from runfold.fold.usage import SUMS
 from runfold.replay import history as replay_history
@@ -115,7 +115,7 @@ def verify(
     folder = workspace_of(settings, workspace)
     if sample is not None and runs:
         raise WrongUseError("--sample and --runs are two choices: make one")
-    quieten_collector()
+    quieten_collector(LARGE_BATCHES)
     found = asyncio.run(_verify(settings, folder, sample=sample, runs=runs, json=json))
     if json:
         print_json(_verification(found))

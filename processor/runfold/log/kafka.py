@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, errors
 
 from runfold.fold.record import Record
 from runfold.log.kafka_buffers import KafkaBuffers
-from runfold.log.kafka_client import COMMITTED, EARLIEST, LATEST, WRITTEN, KafkaClient, Topic
+from runfold.log.kafka_client import COMMITTED, EARLIEST, LATEST, WRITTEN, KafkaClient, Stretch, Topic
 from runfold.log.kafka_errors import made_anew, meaning_of, told_to_a_person
 from runfold.log.kafka_logging import throttle_client_logs
 from runfold.log.kafka_options import Address, KafkaOptions
@@ -177,27 +177,40 @@ class KafkaSource:
     async def read(
         self, partition: int, *, begin: int, end: int, key: bytes | None = None
     ) -> AsyncIterator[list[Record]]:
-        """As the port says. Raises RangeLost where ``begin`` is below the log's begin, also when it comes to be so."""
+        """As the port says. Raises RangeLost where ``begin`` is below the log's begin, also when it comes to be so.
+
+        The next stretch is on its way while one is being used.
+        """
         held = (await self.ranges([partition]))[partition]
         end = min(end, held.end)
-        while begin < end:
-            if begin < held.begin:
-                raise RangeLost(partition=partition, wanted=begin, begin=held.begin)
-            try:
-                stretch = await self._client.fetch(partition, begin, most_bytes=self._options.max_partition_fetch_bytes)
-            except errors.OffsetOutOfRangeError as error:
-                held = (await self.ranges([partition]))[partition]
-                if held.begin <= begin:
-                    raise LogCutShort(partition=partition, wanted=begin, end=held.end) from error
-                continue
-            begin = stretch.following
-            found: list[Record] = list(stretch.records)
-            if begin > end:  # the last stretch may lie across it
-                found = [each for each in found if each.offset < end]
-            if key is not None:
-                found = [each for each in found if each.key == key]
-            for first in range(0, len(found), _LIST_RECORDS):
-                yield found[first : first + _LIST_RECORDS]
+        ahead: asyncio.Task[Stretch] | None = None
+        try:
+            while begin < end:
+                if begin < held.begin:
+                    raise RangeLost(partition=partition, wanted=begin, begin=held.begin)
+                try:
+                    stretch = await (ahead or self._stretch(partition, begin))
+                except errors.OffsetOutOfRangeError as error:
+                    ahead, held = None, (await self.ranges([partition]))[partition]
+                    if held.begin <= begin:
+                        raise LogCutShort(partition=partition, wanted=begin, end=held.end) from error
+                    continue
+                begin = stretch.following
+                ahead = asyncio.create_task(self._stretch(partition, begin)) if begin < end else None
+                found: list[Record] = list(stretch.records)
+                if begin > end:  # the last stretch may lie across it
+                    found = [each for each in found if each.offset < end]
+                if key is not None:
+                    found = [each for each in found if each.key == key]
+                for first in range(0, len(found), _LIST_RECORDS):
+                    yield found[first : first + _LIST_RECORDS]
+        finally:
+            if ahead is not None:
+                ahead.cancel()
+                await asyncio.gather(ahead, return_exceptions=True)
+
+    async def _stretch(self, partition: int, begin: int) -> Stretch:
+        return await self._client.fetch(partition, begin, most_bytes=self._options.max_partition_fetch_bytes)
 
     def _note_leaders(self, _: Any) -> None:
         self._leaders_told = True

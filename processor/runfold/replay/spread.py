@@ -10,7 +10,6 @@ import asyncio
 import multiprocessing
 import os
 import pickle
-import signal
 import threading
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
@@ -19,7 +18,9 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from runfold.collector import LARGE_BATCHES, quieten_collector
 from runfold.fold.rules import Rules
+from runfold.interrupts import interrupts_blocked
 from runfold.log.port import LogError, LogSource
 from runfold.replay.run_range import bind, own_identity
 from runfold.replay.shadow import Shadow
@@ -73,7 +74,8 @@ async def _run(part: Share, told: Callable[[int], None]) -> None:
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(part, theirs), name="runfold-rebuild")
     try:
-        process.start()
+        with interrupts_blocked():  # Ctrl-C is for the one who starts this
+            process.start()
         theirs.close()
         while True:
             try:
@@ -94,7 +96,7 @@ async def _run(part: Share, told: Callable[[int], None]) -> None:
 
 def _work(part: Share, pipe: Connection[Any, Any]) -> None:
     """The other process: it folds its share, says how far it has come, and ends as soon as nobody listens."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who started this
+    quieten_collector(LARGE_BATCHES)
     threading.Thread(target=_end_with_listener, args=(pipe,), daemon=True).start()
     try:
         asyncio.run(_fold(part, pipe))

@@ -11,14 +11,14 @@ import asyncio
 import contextlib
 import multiprocessing
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from multiprocessing import resource_tracker
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from multiprocessing.connection import Connection
 from typing import Final
 
 from msgspec import Struct
 
+from runfold.interrupts import interrupts_blocked
 from runfold.service.serve import CLOSING_SECONDS, DrainExceeded
 from runfold.telemetry import get_logger
 
@@ -81,8 +81,7 @@ class Worker:
         self._said, says = context.Pipe(duplex=False)
         task = Task(number=self.number, dead=tuple(self._dead))
         self._process = context.Process(target=self._work, args=(task, says), name=f"runfold-worker-{self.number}")
-        resource_tracker.ensure_running()  # spawn would start it inside, and it unblocks what is blocked
-        with _interrupts_blocked():
+        with interrupts_blocked():
             self._process.start()
         says.close()
         self.pid = self._process.pid
@@ -205,13 +204,3 @@ async def _keep_up(worker: Worker, stop: asyncio.Event, *, until_end: bool, ende
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), pause)
         worker.restarts += 1
-
-
-@contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """A process that is started inside never sees SIGINT, from its first instruction on."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

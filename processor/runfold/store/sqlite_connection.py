@@ -18,8 +18,8 @@ PAGE: Final = 8192
 WRITER_CACHE_KB: Final = 64_000
 READER_CACHE_KB: Final = 8_000
 
-AT_ONCE: Final = 64
-"""Rows of one statement; of 14 columns they stay below the 999 parameters that every SQLite takes."""
+AT_ONCE: Final = (1024, 64)
+"""How many rows one statement may insert. More at once are no cheaper, and each number is a statement to be prepared."""
 
 NOW: Final = "cast((julianday('now') - 2440587.5) * 86400000 as integer)"
 """The store's clock, Unix milliseconds: SQLite's own, so that all who share a file share it."""
@@ -79,14 +79,18 @@ def roll_back(db: sqlite3.Connection) -> None:
 def insert_all(db: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...]], *, otherwise: str = "") -> None:
     """Insert rows, all of one width; ``otherwise`` is what follows the values, an ``on conflict`` clause.
 
-    Many rows a statement: the interpreter's lock is let go of, and waited for, once a statement.
+    Many rows a statement: the interpreter's lock is let go of, and waited for, once a statement. Who waits for a thread that
+    folds waits long.
     """
     if not rows:
         return
-    marks = f"({', '.join('?' * len(rows[0]))})"
-    rest = len(rows) % AT_ONCE
-    if rest < len(rows):
-        many = f"insert into {into} values {', '.join([marks] * AT_ONCE)} {otherwise}"
-        for begin in range(0, len(rows) - rest, AT_ONCE):
-            db.execute(many, tuple(chain.from_iterable(rows[begin : begin + AT_ONCE])))
-    db.executemany(f"insert into {into} values {marks} {otherwise}", rows[len(rows) - rest :])
+    width, begin = len(rows[0]), 0
+    marks = f"({', '.join('?' * width)})"
+    for size in AT_ONCE:
+        if size * width > db.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER):
+            continue
+        many = f"insert into {into} values {', '.join([marks] * size)} {otherwise}" if len(rows) - begin >= size else ""
+        while len(rows) - begin >= size:
+            db.execute(many, tuple(chain.from_iterable(rows[begin : begin + size])))
+            begin += size
+    db.executemany(f"insert into {into} values {marks} {otherwise}", rows[begin:])

@@ -12,6 +12,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
 from typing import Final
 
 from xxhash import xxh3_64_intdigest
@@ -30,6 +31,11 @@ def key_hash(text: str) -> int:
     return xxh3_64_intdigest(text.encode()) & 0x7FFF_FFFF_FFFF
 
 
+def key_hashes(texts: Iterable[str]) -> list[int]:
+    """Of each text its :func:`key_hash`."""
+    return [xxh3_64_intdigest(text.encode()) & 0x7FFF_FFFF_FFFF for text in texts]
+
+
 class KeyTable:
     """One of the two key tables. A key is (hash, n) or (hash, created_at, n): ``n`` is the row it leads to."""
 
@@ -39,7 +45,7 @@ class KeyTable:
 
     def add(self, db: sqlite3.Connection, keys: Iterable[Key], *, young: int = YOUNG) -> None:
         """Add keys, in a transaction of the caller's, and settle as many old ones as are too many."""
-        ordered = sorted(keys)
+        ordered = sorted(keys, key=itemgetter(0))  # by the number alone: tuples take three times as long
         if not ordered:
             return
         insert_all(db, f"{self.name}_young", ordered)

@@ -116,17 +116,3 @@ def test_a_second_interrupt_leaves_at_once(monkeypatch):
     assert (stop.is_set(), left) == (True, [])
     _interrupt(stop)
     assert left == [130]
-
-
-def test_an_interrupted_import_leaves_no_trace(monkeypatch):
-    """Ctrl-C while the command is still being imported ends it with 130."""
-
-    def interrupt(_: object) -> int:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(exits, "run", interrupt)
-    from runfold.cli import main
-
-    with pytest.raises(SystemExit) as left:
-        main()
-    assert left.value.code == 130

@@ -7,7 +7,8 @@ import pytest
 
 from runfold.store.sqlite_connection import AT_ONCE, insert_all
 
-SIZES = (0, 1, AT_ONCE - 1, AT_ONCE, AT_ONCE + 1, 3 * AT_ONCE + 5)
+MOST, SOME = AT_ONCE
+SIZES = (0, 1, SOME - 1, SOME, SOME + 1, 3 * SOME + 5, MOST, 2 * MOST + SOME + 1)
 
 
 @pytest.fixture
@@ -34,9 +35,9 @@ def test_what_is_there_already_is_dealt_with(db, size):
     assert db.execute("select * from pair order by key").fetchall() == [(key, 2) for key, _ in rows]
 
 
-@pytest.mark.parametrize("place", [0, AT_ONCE - 1, AT_ONCE, 2 * AT_ONCE])
+@pytest.mark.parametrize("place", [0, MOST - 1, MOST, MOST + SOME])
 def test_a_row_that_is_refused_is_told(db, place):
     """A row that the table refuses raises, wherever it stands."""
-    rows = [(key, 1000 if key == place else 1) for key in range(2 * AT_ONCE + 1)]
+    rows = [(key, 1000 if key == place else 1) for key in range(MOST + SOME + 1)]
     with pytest.raises(sqlite3.IntegrityError):
         insert_all(db, "pair", rows)
