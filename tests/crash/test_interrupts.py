@@ -173,7 +173,8 @@ VERBS = {
     "verify": Verb(lambda _: ("replay", "verify", "--json")),
     "archive": Verb(lambda _: ARCHIVE, without_archive),
     "restore": Verb(
-        lambda settings: ("replay", "restore", f"sqlite:///{restored(settings)}", "--resume", "--json"), without_restored
+        lambda settings: ("replay", "restore", f"sqlite:///{restored(settings)}", "--resume", "--json"),
+        without_restored,
     ),
     "as-of": Verb(lambda _: ("replay", "as-of", "usage", "--from-log", "--at", TIME, "--json")),
     "history": Verb(of_first_run),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -186,11 +187,11 @@ async def test_interrupted(settings: Settings, step: str) -> None:
 
 @pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
 async def test_a_full_disk(settings: Settings) -> None:
-    """A shadow that finds no room ends with 3 and says so; the live store is untouched, and with room it is gone on with."""
+    """A shadow that finds no room ends with 3, file and offset named; the live store is untouched, and it is gone on with."""
     before = await served(settings, 3_000)
     code, _, told = await commanded(settings, *SWITCH, largest_file=300_000)
     assert code == 3
-    assert "rebuild-" in told
+    assert re.search(r"the store \S+rebuild-\S+ .*; partition \d had come to offset \d+$", told.strip()), told
     assert (await roles(settings), await held(settings)) == (["live", "shadow"], before)
     await done_again(settings, before)
 

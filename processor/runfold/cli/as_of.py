@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import App, Parameter, Token
+from cyclopts import App, Parameter
 
 from runfold.cli.exits import DONE, NoError, WrongUseError
 from runfold.cli.opening import reading_store, reading_whole_log
@@ -47,12 +47,14 @@ app = App(
 )
 
 
-def _places(_: Any, tokens: Sequence[Token]) -> dict[int, int]:
-    places = {}
-    for token in tokens:
-        partition, _colon, offset = token.value.partition(":")
+def _places(texts: Sequence[str]) -> dict[int, int]:
+    places: dict[int, int] = {}
+    for text in texts:
+        partition, _colon, offset = text.partition(":")
         if not (partition.isascii() and partition.isdigit() and offset.isascii() and offset.isdigit()):
-            raise ValueError(f"{token.value!r} is no place in the log: PARTITION:OFFSET is wanted, as in 3:1200")
+            raise WrongUseError(f"--offset: {text!r} is no place in the log: PARTITION:OFFSET is wanted, as in 3:1200")
+        if int(partition) in places:
+            raise WrongUseError(f"--offset: partition {partition} is named twice: one place in each is wanted")
         places[int(partition)] = int(offset)
     return places
 
@@ -64,25 +66,24 @@ class When:
 
     at: At = None
     behind: Annotated[
-        dict[int, int] | None,
+        tuple[str, ...],
         Parameter(
             name="--offset",
-            converter=_places,
-            n_tokens=1,
-            accepts_keys=False,
             help="Just behind this record, PARTITION:OFFSET; once for each partition.",
+            show_default=False,
         ),
-    ] = None
+    ] = ()
 
     async def cut(self, source: LogSource) -> Cut:
         """The same, as positions. Raises CutRefused where the log has no such place."""
         if self.behind:
-            return await cut_behind(source, self.behind)
+            return await cut_behind(source, _places(self.behind))
         assert self.at is not None
         return await cut_at_time(source, self.at)
 
     def check(self) -> None:
         """Raise WrongUseError unless there is just one instant."""
+        _places(self.behind)
         if (self.at is None) == (not self.behind):
             raise WrongUseError("one instant is wanted: --at TIME, or --offset PARTITION:OFFSET")
 

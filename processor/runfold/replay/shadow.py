@@ -16,7 +16,7 @@ from runfold.fold.changes import Changes, PositionChange
 from runfold.fold.record import Record, bytes_of
 from runfold.fold.rules import Rules
 from runfold.log.port import LogSource
-from runfold.store.port import Lease, Store
+from runfold.store.port import Lease, Store, StoreUnreachable
 
 Progress = Callable[[int, int], None]
 """Told how many records are done, of how many; offsets stand for records."""
@@ -110,8 +110,13 @@ class Shadow:
                 compiled=self._compiled,
             )
             read = self._source.read(partition, begin=self.positions[partition], end=end, key=self._key)
-            async for records in _batches(read if self._chosen is None else _of_chosen(read, self._chosen)):
-                await self._fold(fold, records)
+            try:
+                async for records in _batches(read if self._chosen is None else _of_chosen(read, self._chosen)):
+                    await self._fold(fold, records)
+            except StoreUnreachable as error:
+                raise StoreUnreachable(
+                    f"{error}; partition {partition} had come to offset {self.positions[partition]}"
+                ) from error
         if self.positions[partition] < end:  # no record there that a reader is given
             await self.store.apply(Changes(positions={partition: self._move(partition, end)}), self._leases)
             self._reached(partition, end)

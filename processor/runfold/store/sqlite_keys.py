@@ -31,11 +31,6 @@ def key_hash(text: str) -> int:
     return xxh3_64_intdigest(text.encode()) & 0x7FFF_FFFF_FFFF
 
 
-def key_hashes(texts: Iterable[str]) -> list[int]:
-    """Of each text its :func:`key_hash`."""
-    return [xxh3_64_intdigest(text.encode()) & 0x7FFF_FFFF_FFFF for text in texts]
-
-
 class KeyTable:
     """One of the two key tables. A key is (hash, n) or (hash, created_at, n): ``n`` is the row it leads to."""
 

@@ -93,6 +93,7 @@ def test_what_has_changed_since_is_listed(cli, partition):
         ("--at", "now", "--offset", "0:1"),
         ("--offset", "nowhere"),
         ("--offset", "0:99"),
+        ("--offset", "0:0", "--offset", "0:1"),
         ("--at", "some day"),
         ("--at", "now", "--json", "--csv"),
     ],
