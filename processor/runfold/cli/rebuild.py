@@ -93,7 +93,7 @@ async def _rebuild(settings: Settings, order: Order, how: _How) -> int:
     shadows = wiring.open_shadows(settings)
     async with reading_whole_log(settings) as source, reading_store(settings) as live:
         with pace("rebuilding", json=how.json) as progress:
-            spread = None if how.processes == 1 else _Spread(settings, how.processes, progress)
+            spread = None if how.processes == 1 else Spreading(settings, how.processes, progress)
             async with rebuilding(
                 source,
                 live,
@@ -150,7 +150,7 @@ async def _switch(building: Building, shadows: Shadows) -> None:
         )
 
 
-class _Spread:
+class Spreading:
     """Folds a large distance by several processes; see :data:`runfold.replay.rebuild.Spread`."""
 
     def __init__(self, settings: Settings, processes: int, progress: Progress) -> None:

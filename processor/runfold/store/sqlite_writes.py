@@ -218,9 +218,11 @@ def _add_tallies(db: sqlite3.Connection, tally: Mapping[int, Mapping[str, int]])
 
 
 def _add_usage(db: sqlite3.Connection, changes: Changes, stamp: Stamp) -> None:
-    key = stamp.key
-    rows = [
-        (minute, key(db, dimensions), status, 0, *sums) for (minute, dimensions, status), sums in changes.usage.items()
-    ]
-    rows.sort()
+    if not changes.usage:
+        return
+    minutes, dimensions, statuses = zip(*changes.usage, strict=True)
+    sums = zip(*changes.usage.values(), strict=True)
+    rows = list(zip(minutes, stamp.keys(db, dimensions), statuses, repeat(0), *sums))  # noqa: B905 - 0 has no end
+    rows.sort(key=itemgetter(1))
+    rows.sort(key=itemgetter(0))  # by numbers, twice, takes a third of what comparing tuples does
     add_usage(db, rows)
