@@ -21,13 +21,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from rebuilds import blemished, store_of
-from serving import fill, settings_of
+from rebuilds import blemished, held, served, store_of
+from serving import settings_of
 
 from runfold import wiring
 from runfold.config import Settings
-from runfold.service.serve import serve
-from runfold.store.digest import StoreDigest, digest
+from runfold.store.digest import StoreDigest
 
 INTERRUPTED = "runfold: interrupted"
 GUARDED = "runfold.cli"
@@ -41,26 +40,6 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     url = None if request.param == "sqlite" else request.getfixturevalue("postgres_url")
     folder = tmp_path / "data"
     return settings_of(folder, store=store_of(folder, url), archive=f"archive:///{tmp_path}/archive")
-
-
-async def served(settings: Settings, events: int) -> StoreDigest:
-    """The store after so many records, folded by the service."""
-    await fill(settings.data, list(blemished(events)))
-    source, store = wiring.open_source(settings), wiring.open_store(settings)
-    await serve(settings, source, store, until_end=True, stop=asyncio.Event())
-    return await held(settings)
-
-
-async def held(settings: Settings) -> StoreDigest:
-    """The digest of the live store."""
-    store = wiring.open_store(settings)
-    await store.open(write=False)
-    view = await store.snapshot()
-    try:
-        return await digest(view)
-    finally:
-        await view.close()
-        await store.close()
 
 
 class Ended(NamedTuple):

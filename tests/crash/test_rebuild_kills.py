@@ -11,13 +11,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from rebuilds import Command, blemished, commanded, store_of
-from serving import fill, settings_of
+from rebuilds import Command, commanded, held, served, store_of
+from serving import settings_of
 
 from runfold import wiring
 from runfold.config import Settings
-from runfold.service.serve import serve
-from runfold.store.digest import StoreDigest, digest
+from runfold.store.digest import StoreDigest
 from runfold.wiring import SHADOWS
 
 SWITCH = ("replay", "rebuild", "--switch", "--yes", "--json")
@@ -31,26 +30,6 @@ pytestmark = pytest.mark.usefixtures("collector")
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     url = None if request.param == "sqlite" else request.getfixturevalue("postgres_url")
     return settings_of(tmp_path, store=store_of(tmp_path, url))
-
-
-async def served(settings: Settings, count: int) -> StoreDigest:
-    """The store after so many records, folded by the service."""
-    await fill(settings.data, list(blemished(count)))
-    source, store = wiring.open_source(settings), wiring.open_store(settings)
-    await serve(settings, source, store, until_end=True, stop=asyncio.Event())
-    return await held(settings)
-
-
-async def held(settings: Settings) -> StoreDigest:
-    """The digest of the live store."""
-    store = wiring.open_store(settings)
-    await store.open(write=False)
-    view = await store.snapshot()
-    try:
-        return await digest(view)
-    finally:
-        await view.close()
-        await store.close()
 
 
 async def roles(settings: Settings) -> list[str]:

@@ -20,9 +20,14 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from serving import fill
+
+from runfold import wiring
 from runfold.config import Settings
 from runfold.demo.traffic import interleaved
 from runfold.log.port import Message
+from runfold.service.serve import serve
+from runfold.store.digest import StoreDigest, digest
 from runfold_schemas import Event, RunCompleted, RunEnded, RunFailed, RunUsageCorrected, Usage, encode
 
 
@@ -63,6 +68,26 @@ def _after_the_end(event: RunEnded, random: Random) -> Event:
 
 def _message(event: Event) -> Message:
     return Message(event.run_id.encode(), encode(event))
+
+
+async def served(settings: Settings, count: int) -> StoreDigest:
+    """The store after so many records, folded by the service."""
+    await fill(settings.data, list(blemished(count)))
+    source, store = wiring.open_source(settings), wiring.open_store(settings)
+    await serve(settings, source, store, until_end=True, stop=asyncio.Event())
+    return await held(settings)
+
+
+async def held(settings: Settings) -> StoreDigest:
+    """The digest of the live store."""
+    store = wiring.open_store(settings)
+    await store.open(write=False)
+    view = await store.snapshot()
+    try:
+        return await digest(view)
+    finally:
+        await view.close()
+        await store.close()
 
 
 class Command:
