@@ -10,29 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, takewhile
-from operator import attrgetter
 from typing import Any
 
 from aiokafka import errors
 from aiokafka.structs import TopicPartition
 
-from runfold.fold.record import Record, StoredRecord
-
-_FIRST_CHUNK = 500
-"""Records taken at once before anything is known of their size: what is taken beyond the bound stays in memory."""
+from runfold.fold.record import Record, StoredRecord, bytes_of
+from runfold.log.kafka_unpacking import joined
 
 _REFUSALS = (errors.KafkaError, UnicodeDecodeError)
 """What aiokafka raises of a partition; the second where a header's name is no text (``kafka_headers.py``)."""
-
-_size_of = attrgetter("serialized_value_size")
-
-
-class _ReadElsewhere(StoredRecord):
-    """A record with what aiokafka's own have, too."""
-
-    @property
-    def serialized_value_size(self) -> int:
-        return len(self.value or b"")
 
 
 class KafkaBuffers:
@@ -40,7 +27,7 @@ class KafkaBuffers:
 
     def __init__(self, consumer: Any, topic: str) -> None:
         self._consumer, self._topic = consumer, topic
-        self._held: dict[int, list[Record]] = {}  # taken from the consumer, and not handed out yet
+        self._held: dict[int, list[Record]] = {}  # taken from the consumer, by batches, and not handed out yet
         self._turn = 0
         self.positions: dict[int, int] = {}
 
@@ -62,8 +49,8 @@ class KafkaBuffers:
         assigned = self.positions
         found = await self._consumer.getmany(timeout_ms=wait * 1000, max_records=1)
         if self.positions is assigned:
-            for place, records in found.items():
-                self._held[place.partition] = records
+            for place, batches in found.items():
+                self._held[place.partition] = list(joined(batches))
 
     async def take(self, most_records: int, most_bytes: int) -> dict[int, list[Record]]:
         """What is there, up to the bounds, moving the positions; does not wait. One record is given whatever its size.
@@ -81,7 +68,7 @@ class KafkaBuffers:
             if records:
                 batch[partition] = records
                 most_records -= len(records)
-                most_bytes -= sum(map(_size_of, records))
+                most_bytes -= bytes_of(records)
             if most_records <= 0 or most_bytes <= 0:
                 break
         await self._move(batch)
@@ -99,7 +86,7 @@ class KafkaBuffers:
         if partition not in self._held:
             self._consumer.seek(self._place(partition), following)
             if records:
-                self._held[partition] = [_ReadElsewhere(*record) for record in records]
+                self._held[partition] = list(records)
 
     def _in_turn(self) -> list[int]:
         order = list(self.positions)
@@ -109,9 +96,8 @@ class KafkaBuffers:
     async def _take_from(self, partition: int, most_records: int, most_bytes: int, *, alone: bool) -> list[Record]:
         """Records of one partition up to the bounds; what does not fit is held. ``alone``: nothing has been taken yet."""
         taken: list[Record] = []
-        room, chunk = most_bytes, _FIRST_CHUNK
+        room, asked = most_bytes, 1
         while len(taken) < most_records and room > 0:
-            asked = min(chunk, most_records - len(taken))
             try:
                 more = self._held.pop(partition, None) or await self._from_consumer(partition, asked)
             except _REFUSALS:
@@ -120,19 +106,20 @@ class KafkaBuffers:
                 break
             if not more:
                 break
-            fitting = _fitting(more[:asked], room) or (1 if alone and not taken else 0)
+            fitting = _fitting(more[: most_records - len(taken)], room) or (1 if alone and not taken else 0)
             taken += more[:fitting]
-            room -= sum(map(_size_of, more[:fitting]))
+            room -= bytes_of(more[:fitting])
             if fitting < len(more):
                 self._held[partition] = more[fitting:]
                 break
-            chunk = max(1, room * len(taken) // max(1, most_bytes - room))
+            # As many more batches of such a size as there is room for: what is taken beyond it stays in memory.
+            asked = max(1, asked * min((most_records - len(taken)) // len(more), room // max(1, bytes_of(more))))
         return taken
 
-    async def _from_consumer(self, partition: int, most: int) -> list[Record]:
+    async def _from_consumer(self, partition: int, batches: int) -> list[Record]:
         place = self._place(partition)
-        found: list[Record] = (await self._consumer.getmany(place, timeout_ms=0, max_records=most)).get(place, [])
-        return found
+        found = await self._consumer.getmany(place, timeout_ms=0, max_records=batches)
+        return list(joined(found.get(place, ())))
 
     async def _move(self, batch: Mapping[int, list[Record]]) -> None:
         for partition in self.positions:
@@ -147,6 +134,7 @@ class KafkaBuffers:
 
 def _fitting(records: list[Record], room: int) -> int:
     """How many of the records' values, from the first on, fit into the room (bytes)."""
-    if sum(map(_size_of, records)) <= room:
+    if bytes_of(records) <= room:
         return len(records)
-    return sum(1 for _ in takewhile(lambda size: size <= room, accumulate(map(_size_of, records))))
+    sizes = (len(record.value or b"") for record in records)
+    return sum(1 for _ in takewhile(lambda size: size <= room, accumulate(sizes)))
