@@ -4,6 +4,8 @@ Which batches are given, and where to go on, is decided as aiokafka does it, by 
 of eleven fields and a generator's turn for each record.
 """
 
+# ruff: noqa: SLF001 - aiokafka has no hook for it
+
 from __future__ import annotations
 
 from collections import OrderedDict
@@ -62,13 +64,12 @@ class _Arrivals(OrderedDict[TopicPartition, Any]):
 
     def __setitem__(self, place: TopicPartition, arrived: Any) -> None:
         if type(arrived) is FetchResult:
-            arrived._partition_records = _unpacked_our_way(arrived._partition_records)  # noqa: SLF001 - there is no hook for it
+            arrived._partition_records = _unpacked_our_way(arrived._partition_records)
         super().__setitem__(place, arrived)
 
 
 def _unpacked_our_way(theirs: Any) -> Unpacked:
     """The same, of which nothing has been taken yet."""
-    # ruff: noqa: SLF001 - as above
     theirs._records_iterator = None  # it refers back: what was fetched would stay until a collector came by
     begin, isolation = theirs.next_fetch_offset, theirs._isolation_level
     return Unpacked(theirs._tp, theirs._records, theirs._aborted_transactions, begin, None, None, True, isolation)
@@ -76,7 +77,7 @@ def _unpacked_our_way(theirs: Any) -> Unpacked:
 
 def take_by_batches(consumer: Any) -> None:
     """From now on ``getmany`` of this started consumer, which has no partitions yet, gives and counts batches, not records."""
-    consumer._fetcher._records = _Arrivals()  # noqa: SLF001 - as above
+    consumer._fetcher._records = _Arrivals()
 
 
 def joined(batches: Iterable[list[StoredRecord]]) -> list[StoredRecord]:
