@@ -35,7 +35,9 @@ cdef tuple _NOT_HELD = (0, None)
 cdef enum:
     MINUTE = 8  # of a row
     BODY = 10
-    KEY = 2  # of a stored record
+    OFFSET = 0  # of a stored record
+    TIMESTAMP = 1
+    KEY = 2
     VALUE = 3
     AHEAD = 4
     MOST_REMEMBERED = 10_000
@@ -54,6 +56,14 @@ cdef inline object value_of(object record):
 
 cdef inline object key_of(object record):
     return <object> PyTuple_GET_ITEM(record, KEY) if type(record) is StoredRecord else record.key
+
+
+cdef inline object offset_of(object record):
+    return <object> PyTuple_GET_ITEM(record, OFFSET) if type(record) is StoredRecord else record.offset
+
+
+cdef inline object timestamp_of(object record):
+    return <object> PyTuple_GET_ITEM(record, TIMESTAMP) if type(record) is StoredRecord else record.timestamp
 
 
 cdef class Swift:
@@ -139,15 +149,15 @@ cdef class Swift:
             if body is None and not taken:
                 if not self.begin(&e):
                     break
-                s.first_offset = record.offset
+                s.first_offset = offset_of(record)
             elif not self.follow(&e):
                 break
             taken += 1
             if s.ended_at != NONE:
-                s.final_timestamp = record.timestamp
+                s.final_timestamp = timestamp_of(record)
                 break
         if taken:
-            s.last_offset = records[taken - 1].offset
+            s.last_offset = offset_of(records[taken - 1])
         return taken
 
     cdef int read(self, object record, Slice run, Event *e) except -1:
@@ -159,7 +169,7 @@ cdef class Swift:
         self.value = value
         if not read_event(slice_of(value), e) or not equal(e.run_id, run):
             return 0
-        published = record.timestamp
+        published = timestamp_of(record)
         return 0 <= published < LAST_TIME and FIRST_TIME <= e.occurred_at <= min(published + A_DAY, LAST_TIME)
 
     cdef int begin(self, Event *e) except -1:

@@ -60,7 +60,7 @@ class KafkaBuffers:
         batch: dict[int, list[Record]] = {}
         for partition in self._in_turn():
             try:
-                records = await self._take_from(partition, most_records, most_bytes, alone=not batch)
+                records, size = await self._take_from(partition, most_records, most_bytes, alone=not batch)
             except _REFUSALS:
                 if not batch:
                     raise
@@ -68,7 +68,7 @@ class KafkaBuffers:
             if records:
                 batch[partition] = records
                 most_records -= len(records)
-                most_bytes -= bytes_of(records)
+                most_bytes -= size
             if most_records <= 0 or most_bytes <= 0:
                 break
         await self._move(batch)
@@ -93,11 +93,16 @@ class KafkaBuffers:
         self._turn = (self._turn + 1) % len(order)
         return order[self._turn :] + order[: self._turn]
 
-    async def _take_from(self, partition: int, most_records: int, most_bytes: int, *, alone: bool) -> list[Record]:
-        """Records of one partition up to the bounds; what does not fit is held. ``alone``: nothing has been taken yet."""
+    async def _take_from(
+        self, partition: int, most_records: int, most_bytes: int, *, alone: bool
+    ) -> tuple[list[Record], int]:
+        """Records of one partition up to the bounds, and their bytes; what does not fit is held.
+
+        ``alone``: nothing has been taken yet, so that one record is given whatever its size.
+        """
         taken: list[Record] = []
-        room, asked = most_bytes, 1
-        while len(taken) < most_records and room > 0:
+        size, asked = 0, 1
+        while len(taken) < most_records and size < most_bytes:
             try:
                 more = self._held.pop(partition, None) or await self._from_consumer(partition, asked)
             except _REFUSALS:
@@ -106,15 +111,18 @@ class KafkaBuffers:
                 break
             if not more:
                 break
-            fitting = _fitting(more[: most_records - len(taken)], room) or (1 if alone and not taken else 0)
+            fitting, their_size = _fitting(more, most_records - len(taken), most_bytes - size)
+            if alone and not taken and not fitting:
+                fitting, their_size = 1, bytes_of(more[:1])
             taken += more[:fitting]
-            room -= bytes_of(more[:fitting])
+            size += their_size
             if fitting < len(more):
                 self._held[partition] = more[fitting:]
                 break
             # As many more batches of such a size as there is room for: what is taken beyond it stays in memory.
-            asked = max(1, asked * min((most_records - len(taken)) // len(more), room // max(1, bytes_of(more))))
-        return taken
+            asked *= min((most_records - len(taken)) // len(more), (most_bytes - size) // max(1, their_size))
+            asked = max(1, asked)
+        return taken, size
 
     async def _from_consumer(self, partition: int, batches: int) -> list[Record]:
         place = self._place(partition)
@@ -132,9 +140,12 @@ class KafkaBuffers:
         return TopicPartition(self._topic, partition)
 
 
-def _fitting(records: list[Record], room: int) -> int:
-    """How many of the records' values, from the first on, fit into the room (bytes)."""
-    if bytes_of(records) <= room:
-        return len(records)
-    sizes = (len(record.value or b"") for record in records)
-    return sum(1 for _ in takewhile(lambda size: size <= room, accumulate(sizes)))
+def _fitting(records: list[Record], most_records: int, most_bytes: int) -> tuple[int, int]:
+    """How many of the records, from the first on, are within the bounds, and how many bytes they are."""
+    records = records[:most_records]
+    size = bytes_of(records)
+    if size <= most_bytes:
+        return len(records), size
+    sizes = accumulate(len(record.value or b"") for record in records)
+    within = list(takewhile(lambda size: size <= most_bytes, sizes))
+    return len(within), within[-1] if within else 0
