@@ -144,15 +144,16 @@ class Codec:
         if envelope.type not in self._tags:
             return Unknown(envelope.type, *origin)
         try:
-            return self._without_nulls((self._decode_json_object if is_text else self._decode_object)(value), error)
+            event = self._without_nulls((self._decode_json_object if is_text else self._decode_object)(value))
         except UNREADABLE as second:
             return Malformed(_describe(second), *origin)
+        # Not raised again: it would refer to itself, by way of a frame, and all callers' frames would stay with what they hold.
+        return Malformed(_describe(error), *origin) if event is None else event
 
-    def _without_nulls(self, fields: dict[str, Any], error: BaseException) -> Event:
+    def _without_nulls(self, fields: dict[str, Any]) -> Event | None:
+        """The event, if leaving out nulls makes it one; None where there are none to leave out."""
         told = {name: item for name, item in fields.items() if item is not None}
-        if len(told) == len(fields):
-            raise error
-        return self._decode_message(self._encode(told))
+        return None if len(told) == len(fields) else self._decode_message(self._encode(told))
 
 
 def _describe(error: BaseException) -> str:

@@ -1,9 +1,9 @@
 """``runfold serve`` catching up with a long Kafka topic: events a second, CPU an event and resident memory, a worker.
 
-Run it with ``python tests/bench/bench_catch_up.py [--topic NAME] [--events N] [--stores sqlite,postgres] [--workers 1,2]``.
-It uses KAFKA_BOOTSTRAP_SERVERS, else starts a broker of ``deploy/kafka``; without ``--topic`` it fills one. Counted from
-the taking of the first partitions to the commit of the last record, CPU of all our processes, without the broker's and the
-database's.
+Run it with ``python tests/bench/bench_catch_up.py [--topic NAME] [--events N] [--stores sqlite,postgres] [--workers 1,2]
+[--runs N]``. It uses KAFKA_BOOTSTRAP_SERVERS, else starts a broker of ``deploy/kafka``; without ``--topic`` it fills one.
+Counted from the taking of the first partitions to the commit of the last record, CPU of all our processes, without the
+broker's and the database's. With ``--runs`` it is done a second time, into a store that has so many runs of others already.
 Targets: one worker <= 250 MB, and flat; the figures of others on the same topic stand in docs/performance.md.
 """
 
@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, nullcontext
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -28,10 +28,15 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 sys.path.insert(0, str(Path(__file__).parents[2] / "deploy" / "kafka"))
 
 from bench_postgres import SETTINGS
+from bench_store import Traffic
 from postgres_server import own_server
 from serving import Server, server
 
+from runfold import wiring
+from runfold.config import load_settings
 from runfold.demo.traffic import interleaved
+from runfold.fold.changes import PositionChange
+from runfold.fold.rules import COMPATIBLE, FOLD_VERSION
 from runfold.log.kafka import KafkaSource
 from runfold.log.kafka_options import Address, KafkaOptions
 from runfold.log.kafka_publish import KafkaSink
@@ -88,12 +93,34 @@ async def committed(service: Server) -> AsyncIterator[int]:
         service.lines.clear()
 
 
-async def catch_up(address: Address, store: str, *, workers: int, count: int) -> list[Look]:
+async def add_runs(log: str, url: str, runs: int) -> None:
+    """Make the store, with so many runs in it that the log knows nothing of."""
+    settings = load_settings({"log": log, "store": url}, environment={})
+    source, store, traffic = wiring.open_source(settings), wiring.open_store(settings, make_folder=True), Traffic()
+    await source.start()
+    await store.open()
+    found, partitions = await source.identity(), await source.partitions()
+    rules = {"fold_version": FOLD_VERSION, "compatible": COMPATIBLE, "settings_hash": settings.rules.settings_hash}
+    await store.bind(cluster_id=found.cluster_id, topic=found.topic, partitions=partitions, **rules)
+    leases = await store.claim("bench", dict.fromkeys(range(partitions), 0), lease=60)
+    stay = dict.fromkeys(leases, PositionChange(0, 0, -1, b""))
+    while traffic.made < runs:
+        changes = traffic.batch({}, number=0, new=20_000)
+        changes.positions = stay
+        traffic.learn(await store.apply(changes, leases))
+    await store.leave("bench")
+    await store.close()
+    await source.close()
+
+
+async def catch_up(address: Address, store: str, *, workers: int, count: int, runs: int = 0) -> list[Look]:
     """Looks at the service: the first when it begins to read, the last when it has committed everything."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         url = store or f"sqlite:///{folder / 'runfold.db'}"
         log = f"kafka://{address.servers}/{address.topic}"
+        if runs:
+            await add_runs(log, url, runs)
         async with server(folder, log=log, store=url) as service:
             await service.start("--workers", str(workers))
             await service.said("partitions_taken")
@@ -132,10 +159,10 @@ async def bench(servers: str, given: argparse.Namespace) -> None:
     count = await length_of(address)
     print(f"{count:,} events", flush=True)
     for kind in given.stores.split(","):
-        for workers in map(int, given.workers.split(",")):
+        for workers, runs in product(map(int, given.workers.split(",")), sorted({0, given.runs})):
             with postgres(kind == "postgres") as url:
-                looks = await catch_up(address, url, workers=workers, count=count)
-            tell(f"{kind}, {workers} worker(s)", looks, count)
+                looks = await catch_up(address, url, workers=workers, count=count, runs=runs)
+            tell(f"{kind}, {workers} worker(s)" + (f", {runs:,} runs" if runs else ""), looks, count)
 
 
 def main() -> None:
@@ -144,6 +171,7 @@ def main() -> None:
     options.add_argument("--events", type=int, default=2_000_000)
     options.add_argument("--stores", default="sqlite,postgres")
     options.add_argument("--workers", default="1")
+    options.add_argument("--runs", type=int, default=0)
     given = options.parse_args()
     if servers := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
         asyncio.run(bench(servers, given))

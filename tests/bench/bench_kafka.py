@@ -82,6 +82,13 @@ async def publish_all(address: Address, events: list[object]) -> None:
             await publisher.publish_many(events[begin : begin + BATCH])
 
 
+async def publish_each(address: Address, events: list[object]) -> None:
+    """A call for each event, as many under way at a time as a batch has."""
+    async with Publisher(KafkaSink(address, OPTIONS), source="bench") as publisher:
+        for begin in range(0, len(events), BATCH):
+            await asyncio.gather(*map(publisher.publish, events[begin : begin + BATCH]))
+
+
 async def read_bare(address: Address, count: int) -> None:
     """The floor: aiokafka's getmany, with nothing done about it."""
     consumer = AIOKafkaConsumer(
@@ -147,11 +154,14 @@ async def bench(servers: str, count: int) -> None:
     events = list(islice(interleaved(5_000, Random(7)), count))
     messages = [Message(event.run_id.encode(), encode(event)) for event in events]
     print(f"{count:,} events, {sum(len(message.value) for message in messages) / count:.0f} bytes each")
-    each, bulk, whole = [await new_topic(servers) for _ in range(3)]
+    each, bulk, whole, singly = [await new_topic(servers) for _ in range(4)]
     send = await measured("aiokafka send, each its future", count, lambda: send_each(each, messages))
     append = await measured("KafkaSink.append", count, lambda: append_all(bulk, messages))
     publish = await measured("Publisher.publish_many, checked and numbered", count, lambda: publish_all(whole, events))
-    print(f"{'':<48} append is {append / send:.2f} x send, publish {publish / send:.2f} x")
+    single = await measured("Publisher.publish, an event a call", count, lambda: publish_each(singly, events))
+    print(
+        f"{'':<48} append is {append / send:.2f} x send, publish_many {publish / send:.2f} x, publish {single / send:.2f} x"
+    )
     bare = await measured("aiokafka getmany, untouched", count, lambda: read_bare(bulk, count))
     fetch = await measured("KafkaSource.fetch", count, lambda: fetch_all(bulk, count))
     stretch = await measured("KafkaSource.read, partition by partition", count, lambda: read_stretches(bulk, count))

@@ -103,8 +103,7 @@ class Bench:
             for run in changes.runs[:NEW]:
                 by_partition[run.partition].append(run.run_id)
             before = cpu_us()
-            for partition, run_ids in by_partition.items():
-                await self.store.load(partition, run_ids)
+            await self.store.load_each(by_partition)
             between = cpu_us()
             self.traffic.learn(await self.store.apply(changes, self.leases))
             self.spent["load"] += between - before

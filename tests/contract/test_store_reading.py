@@ -21,6 +21,14 @@ async def test_load_knows_only_its_partition(store: Store, leases: dict[int, Lea
     assert set(await store.load(0, ["run_a", "run_b", "run_c"])) == {"run_a"}
 
 
+async def test_runs_of_several_partitions_are_loaded_at_once(store: Store, leases: dict[int, Lease]) -> None:
+    """Each run is found in the partition that it is asked for in, and in no other that is asked for others."""
+    rows = [run("run_a", body=b"a0"), run("run_a", partition=1, body=b"a1"), run("run_b", partition=1), run("run_c")]
+    await store.apply(Changes(runs=rows, positions=moves(0) | moves(1)), leases)
+    found = await store.load_each({0: ["run_a", "run_b"], 1: ["run_a", "run_c"], 2: ["run_a"], 3: []})
+    assert sorted((row.partition, row.run_id, row.body) for row in found) == [(0, "run_a", b"a0"), (1, "run_a", b"a1")]
+
+
 async def test_load_takes_thousands_of_any_ids(store: Store, leases: dict[int, Lease]) -> None:
     """However many, however odd: every id that is there is found, and no other."""
     odd = ["", "\x00", "a\x00b", "é", "😀" * 16, "'; drop table run", "x" * 5000]

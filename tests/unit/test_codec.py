@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import msgspec
@@ -228,6 +229,30 @@ def test_required_action_may_leave_out_what_the_contract_leaves_open(action: dic
     assert decode(pack(told("requires_action", required_action=action))) == RunRequiresAction(
         **ENVELOPE, required_action=action
     )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        b"\xc1",
+        b"{",
+        pack({"type": 1}),
+        pack(told("dreamt")),
+        pack(told("completed", usage=1)),
+        pack(told("completed", usage=1, last_error=None)),
+        encode_json(RunInProgress(**ENVELOPE)).replace(b"run_1", b""),
+    ],
+)
+def test_nothing_is_left_to_the_collector(value: bytes | None) -> None:
+    """A value that is no event leaves no cycle, which would keep its caller's batch in memory until it is collected."""
+    gc.collect()
+    gc.disable()
+    try:
+        decode(value)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 def test_defaults_are_not_written() -> None:

@@ -43,6 +43,7 @@ cdef enum:
     MOST_REMEMBERED = 10_000
 
 _new = tuple.__new__  # a named tuple without the detour over its own __new__
+_DIMENSIONS = {}  # all partitions meet the same ones: held once, the store finds them by their identity
 
 cdef uint32_t CODES[KINDS]
 for _kind, _status in STATUS_OF.items():
@@ -81,7 +82,7 @@ cdef class Swift:
         self.largest_value = rules.largest_value
         self.most_marks = MARK * (rules.alarm_events - 1)
         self.created = Created(rules)
-        self.sources, self.dimensions = {}, {}
+        self.sources, self.dimensions = {}, _DIMENSIONS
 
     def __dealloc__(self):
         PyMem_Free(self.marks.at)

@@ -16,12 +16,13 @@ from aiokafka import AIOKafkaConsumer, errors
 
 from runfold.fold.record import Record
 from runfold.log.kafka_buffers import KafkaBuffers
-from runfold.log.kafka_client import COMMITTED, EARLIEST, LATEST, WRITTEN, KafkaClient, Stretch, Topic
+from runfold.log.kafka_client import EARLIEST, LATEST, KafkaClient, Stretch, Topic
 from runfold.log.kafka_errors import made_anew, meaning_of, told_to_a_person
 from runfold.log.kafka_logging import throttle_client_logs
 from runfold.log.kafka_options import Address, KafkaOptions
 from runfold.log.kafka_progress import ProgressHint
 from runfold.log.kafka_security import client_arguments
+from runfold.log.kafka_unpacking import COMMITTED, WRITTEN, take_by_batches
 from runfold.log.port import HeldBack, LogCutShort, LogError, LogIdentity, LogMissing, Range, RangeLost
 
 _IDENTITY_SECONDS = 1.0
@@ -64,6 +65,7 @@ class KafkaSource:
         )
         with told_to_a_person(self._address):
             await self._consumer.start()
+        take_by_batches(self._consumer)
         self._consumer._client.cluster.add_listener(self._note_leaders)  # noqa: SLF001 - see _look_at_topic
         self._buffers = KafkaBuffers(self._consumer, self._address.topic)
         self._hint = ProgressHint(self._client, self._address.topic, options)

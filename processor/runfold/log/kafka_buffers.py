@@ -10,29 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, takewhile
-from operator import attrgetter
 from typing import Any
 
 from aiokafka import errors
 from aiokafka.structs import TopicPartition
 
-from runfold.fold.record import Record, StoredRecord
-
-_FIRST_CHUNK = 500
-"""Records taken at once before anything is known of their size: what is taken beyond the bound stays in memory."""
+from runfold.fold.record import Record, StoredRecord, bytes_of
+from runfold.log.kafka_unpacking import joined
 
 _REFUSALS = (errors.KafkaError, UnicodeDecodeError)
 """What aiokafka raises of a partition; the second where a header's name is no text (``kafka_headers.py``)."""
-
-_size_of = attrgetter("serialized_value_size")
-
-
-class _ReadElsewhere(StoredRecord):
-    """A record with what aiokafka's own have, too."""
-
-    @property
-    def serialized_value_size(self) -> int:
-        return len(self.value or b"")
 
 
 class KafkaBuffers:
@@ -40,7 +27,7 @@ class KafkaBuffers:
 
     def __init__(self, consumer: Any, topic: str) -> None:
         self._consumer, self._topic = consumer, topic
-        self._held: dict[int, list[Record]] = {}  # taken from the consumer, and not handed out yet
+        self._held: dict[int, list[Record]] = {}  # taken from the consumer, by batches, and not handed out yet
         self._turn = 0
         self.positions: dict[int, int] = {}
 
@@ -62,8 +49,8 @@ class KafkaBuffers:
         assigned = self.positions
         found = await self._consumer.getmany(timeout_ms=wait * 1000, max_records=1)
         if self.positions is assigned:
-            for place, records in found.items():
-                self._held[place.partition] = records
+            for place, batches in found.items():
+                self._held[place.partition] = list(joined(batches))
 
     async def take(self, most_records: int, most_bytes: int) -> dict[int, list[Record]]:
         """What is there, up to the bounds, moving the positions; does not wait. One record is given whatever its size.
@@ -73,7 +60,7 @@ class KafkaBuffers:
         batch: dict[int, list[Record]] = {}
         for partition in self._in_turn():
             try:
-                records = await self._take_from(partition, most_records, most_bytes, alone=not batch)
+                records, size = await self._take_from(partition, most_records, most_bytes, alone=not batch)
             except _REFUSALS:
                 if not batch:
                     raise
@@ -81,7 +68,7 @@ class KafkaBuffers:
             if records:
                 batch[partition] = records
                 most_records -= len(records)
-                most_bytes -= sum(map(_size_of, records))
+                most_bytes -= size
             if most_records <= 0 or most_bytes <= 0:
                 break
         await self._move(batch)
@@ -99,19 +86,23 @@ class KafkaBuffers:
         if partition not in self._held:
             self._consumer.seek(self._place(partition), following)
             if records:
-                self._held[partition] = [_ReadElsewhere(*record) for record in records]
+                self._held[partition] = list(records)
 
     def _in_turn(self) -> list[int]:
         order = list(self.positions)
         self._turn = (self._turn + 1) % len(order)
         return order[self._turn :] + order[: self._turn]
 
-    async def _take_from(self, partition: int, most_records: int, most_bytes: int, *, alone: bool) -> list[Record]:
-        """Records of one partition up to the bounds; what does not fit is held. ``alone``: nothing has been taken yet."""
+    async def _take_from(
+        self, partition: int, most_records: int, most_bytes: int, *, alone: bool
+    ) -> tuple[list[Record], int]:
+        """Records of one partition up to the bounds, and their bytes; what does not fit is held.
+
+        ``alone``: nothing has been taken yet, so that one record is given whatever its size.
+        """
         taken: list[Record] = []
-        room, chunk = most_bytes, _FIRST_CHUNK
-        while len(taken) < most_records and room > 0:
-            asked = min(chunk, most_records - len(taken))
+        size, asked = 0, 1
+        while len(taken) < most_records and size < most_bytes:
             try:
                 more = self._held.pop(partition, None) or await self._from_consumer(partition, asked)
             except _REFUSALS:
@@ -120,19 +111,23 @@ class KafkaBuffers:
                 break
             if not more:
                 break
-            fitting = _fitting(more[:asked], room) or (1 if alone and not taken else 0)
+            fitting, their_size = _fitting(more, most_records - len(taken), most_bytes - size)
+            if alone and not taken and not fitting:
+                fitting, their_size = 1, bytes_of(more[:1])
             taken += more[:fitting]
-            room -= sum(map(_size_of, more[:fitting]))
+            size += their_size
             if fitting < len(more):
                 self._held[partition] = more[fitting:]
                 break
-            chunk = max(1, room * len(taken) // max(1, most_bytes - room))
-        return taken
+            # As many more batches of such a size as there is room for: what is taken beyond it stays in memory.
+            asked *= min((most_records - len(taken)) // len(more), (most_bytes - size) // max(1, their_size))
+            asked = max(1, asked)
+        return taken, size
 
-    async def _from_consumer(self, partition: int, most: int) -> list[Record]:
+    async def _from_consumer(self, partition: int, batches: int) -> list[Record]:
         place = self._place(partition)
-        found: list[Record] = (await self._consumer.getmany(place, timeout_ms=0, max_records=most)).get(place, [])
-        return found
+        found = await self._consumer.getmany(place, timeout_ms=0, max_records=batches)
+        return list(joined(found.get(place, ())))
 
     async def _move(self, batch: Mapping[int, list[Record]]) -> None:
         for partition in self.positions:
@@ -145,8 +140,12 @@ class KafkaBuffers:
         return TopicPartition(self._topic, partition)
 
 
-def _fitting(records: list[Record], room: int) -> int:
-    """How many of the records' values, from the first on, fit into the room (bytes)."""
-    if sum(map(_size_of, records)) <= room:
-        return len(records)
-    return sum(1 for _ in takewhile(lambda size: size <= room, accumulate(map(_size_of, records))))
+def _fitting(records: list[Record], most_records: int, most_bytes: int) -> tuple[int, int]:
+    """How many of the records, from the first on, are within the bounds, and how many bytes they are."""
+    records = records[:most_records]
+    size = bytes_of(records)
+    if size <= most_bytes:
+        return len(records), size
+    sizes = accumulate(len(record.value or b"") for record in records)
+    within = list(takewhile(lambda size: size <= most_bytes, sizes))
+    return len(within), within[-1] if within else 0

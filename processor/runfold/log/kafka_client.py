@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from itertools import repeat
-from operator import attrgetter
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from aiokafka import errors
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import create_conn
-from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
@@ -31,22 +28,17 @@ from runfold.log.kafka_headers import LenientRecords
 from runfold.log.kafka_options import Address, KafkaOptions
 from runfold.log.kafka_security import client_arguments
 from runfold.log.kafka_topic_id import NO_ID, TopicRequest
+from runfold.log.kafka_unpacking import COMMITTED, Unpacked, joined
 from runfold.log.port import LogError, LogMissing, LogUnreachable
 
 T = TypeVar("T")
 
 EARLIEST, LATEST = -2, -1
-COMMITTED, WRITTEN = 1, 0
-"""Isolation levels: up to the last stable offset, or up to the high watermark."""
-
 _PAUSE = 0.1
 _HEARSAY_SECONDS = 0.3
 """Brokers hear of a new topic one after the other: one that knows none is asked again before that is believed."""
 _WHY_SECONDS = 3.0
 _FETCH_WAIT_MS = 100
-
-_parts = attrgetter(*StoredRecord._fields)
-_new = tuple.__new__  # a named tuple without the detour over its own __new__: half the time
 
 
 class Topic(Struct, frozen=True):
@@ -69,37 +61,8 @@ class Stretch(Struct, frozen=True):
     following: int
 
 
-class _Unpacked(PartitionRecords):  # type: ignore[misc]  # it is Any: aiokafka has no types
-    """A fetch's records, a list for each batch in it: aiokafka's way one by one costs as much as folding them.
-
-    Which batches are given, and where to go on, is decided as aiokafka does it, by its own methods.
-    """
-
-    next_fetch_offset: int
-
-    def _unpack_records(self) -> Iterator[list[StoredRecord]]:
-        while self._records.has_next():
-            batch = self._records.next_batch()
-            if not batch.validate_crc():
-                raise errors.CorruptRecordException(f"Invalid CRC - {self._tp}")
-            if not (self._is_aborted(batch) or batch.is_control_batch):
-                records = list(map(_new, repeat(StoredRecord), map(_parts, batch)))
-                if records and records[0].offset < self.next_fetch_offset:  # a batch is given whole
-                    records = [record for record in records if record.offset >= self.next_fetch_offset]
-                yield records
-            self.next_fetch_offset = batch.next_offset  # it may lie beyond records that were compacted away
-
-    def _is_aborted(self, batch: Any) -> bool:
-        if self._isolation_level != COMMITTED or batch.producer_id is None:
-            return False
-        self._consume_aborted_up_to(batch.base_offset)
-        if batch.is_control_batch and self._contains_abort_marker(batch):
-            self._aborted_producers.discard(batch.producer_id)
-        return batch.is_transactional and batch.producer_id in self._aborted_producers
-
-
-def _stretch(unpacked: _Unpacked) -> Stretch:
-    return Stretch([record for batch in unpacked for record in batch], unpacked.next_fetch_offset)
+def _stretch(unpacked: Unpacked) -> Stretch:
+    return Stretch(joined(unpacked), unpacked.next_fetch_offset)
 
 
 class KafkaClient:
@@ -206,9 +169,9 @@ class KafkaClient:
         aborted = more[1] if answer.API_VERSION >= 5 else more[0]
         place = TopicPartition(self._address.topic, partition)
         try:
-            return _stretch(_Unpacked(place, MemoryRecords(more[-1]), aborted, offset, None, None, True, isolation))
+            return _stretch(Unpacked(place, MemoryRecords(more[-1]), aborted, offset, None, None, True, isolation))
         except UnicodeDecodeError:
-            return _stretch(_Unpacked(place, LenientRecords(more[-1]), aborted, offset, None, None, True, isolation))
+            return _stretch(Unpacked(place, LenientRecords(more[-1]), aborted, offset, None, None, True, isolation))
 
     @property
     def client(self) -> Any:

@@ -170,11 +170,10 @@ class Consumer:
             await self._store.begin_trial(leases[partition], offset)
         loop = asyncio.get_running_loop()
         times = [loop.time()]
-        for partition, records in batch.records.items():
-            fold = self._folds[partition]
-            if absent := fold.absent(records):
-                rows = await self._store.load(partition, absent)
-                fold.take_in((row.run_id, row.handle, row.body) for row in rows.values())
+        absent = {which: self._folds[which].absent(records) for which, records in batch.records.items()}
+        if any(absent.values()):
+            for row in await self._store.load_each(absent):
+                self._folds[row.partition].take_in(((row.run_id, row.handle, row.body),))
         times.append(loop.time())
         # Not sooner: taking records keeps this loop from loading. Not later: it keeps the store from its transaction.
         self._fetching = self._fetching or self._begin_fetch()

@@ -214,8 +214,11 @@ class MemoryStore:
         return {partition: at for partition, at, epoch in positions if at and (at.owner, at.epoch) == (owner, epoch)}
 
     async def load(self, partition: int, run_ids: Sequence[str]) -> dict[str, StoredRun]:
-        rows = (self._runs.get((partition, run_id)) for run_id in run_ids)
-        return {row.run_id: stored(row) for row in rows if row is not None}
+        return {row.run_id: row for row in await self.load_each({partition: run_ids})}
+
+    async def load_each(self, wanted: Mapping[int, Sequence[str]]) -> list[StoredRun]:
+        rows = (self._runs.get((partition, run_id)) for partition, run_ids in wanted.items() for run_id in run_ids)
+        return [stored(row) for row in rows if row is not None]
 
     async def apply(self, changes: Changes, leases: Mapping[int, Lease]) -> dict[tuple[int, str], int]:
         check_covered(changes)

@@ -302,6 +302,9 @@ class Store(Protocol):
         An apply that is under way is not waited for and not seen: keep the runs that it writes in hand until it returns.
         """
 
+    async def load_each(self, wanted: Mapping[int, Sequence[str]]) -> list[StoredRun]:
+        """As :meth:`load`, of several partitions by one question: run ids by partition. In no order."""
+
     async def apply(self, changes: Changes, leases: Mapping[int, Lease]) -> dict[tuple[int, str], int]:
         """The one transaction. The position compare stands first, partitions in order; usage stands last.
 

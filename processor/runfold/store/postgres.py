@@ -186,7 +186,10 @@ class PostgresStore:
         return await self._read().read(postgres_incidents.read_lost_ranges)
 
     async def load(self, partition: int, run_ids: Sequence[str]) -> dict[str, StoredRun]:
-        return await self._load().run(lambda session: postgres_reads.load(session, partition, run_ids))
+        return {row.run_id: row for row in await self.load_each({partition: run_ids})}
+
+    async def load_each(self, wanted: Mapping[int, Sequence[str]]) -> list[StoredRun]:
+        return await self._load().run(lambda session: postgres_reads.load(session, wanted))
 
     async def apply(self, changes: Changes, leases: Mapping[int, Lease]) -> dict[tuple[int, str], int]:
         stamp = self._stamp

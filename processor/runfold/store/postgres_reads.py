@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from asyncpg import Record
@@ -27,7 +27,8 @@ _ORDERS: Final = {
 }
 _PAST_ALL_PARTITIONS: Final = (1 << 31) - 1
 _RUN: Final = "partition, run_id, flags, body, created_at"
-_LOAD: Final = "select run_key, run_id, body from run where run_key = any($1::bigint[]) and partition = $2"
+_LOAD: Final = """select partition, run_key, run_id, body from run
+    where run_key = any($1::bigint[]) and partition = any($2::integer[])"""
 _FIND: Final = f"select {_RUN} from run where run_key = any($1::bigint[])"
 _FIND_OF_PROJECT: Final = f"""{_FIND} and exists
     (select from dimension as d where d.n = run.dimension and d.project_id = $2::text)"""
@@ -60,17 +61,17 @@ class _Row(NamedTuple):
         return StoredRun(partition=self.partition, run_id=self.run_id, handle=handle, body=self.body)
 
 
-async def load(session: Session, partition: int, run_ids: Sequence[str]) -> dict[str, StoredRun]:
-    keys = sorted({key_of(run_id) for run_id in run_ids})  # neighbours in the index are asked for one after the other
+async def load(session: Session, wanted: Mapping[int, Sequence[str]]) -> list[StoredRun]:
+    asked = {partition: frozenset(run_ids) for partition, run_ids in wanted.items()}
+    keys = sorted(map(key_of, frozenset().union(*asked.values())))  # neighbours in the index, one after the other
     async with session.glancing():
-        rows = await session.connection.fetch(_LOAD, keys, partition)
-    wanted = set(run_ids) if rows else ()
-    found = ((told_text(run_id), key, body) for key, run_id, body in rows)
-    return {
-        run_id: StoredRun(partition=partition, run_id=run_id, handle=key, body=body)
-        for run_id, key, body in found
-        if run_id in wanted
-    }
+        rows = await session.connection.fetch(_LOAD, keys, list(asked))
+    found = ((of, told_text(run_id), key, body) for of, key, run_id, body in rows)
+    return [
+        StoredRun(partition=of, run_id=run_id, handle=key, body=body)
+        for of, run_id, key, body in found
+        if run_id in asked[of]
+    ]
 
 
 async def find_run(session: Session, run_id: str, *, project_id: str | None = None) -> list[StoredRun]:

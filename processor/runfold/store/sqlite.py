@@ -210,7 +210,10 @@ class SqliteStore:
         return await self._read().read(sqlite_incidents.read_lost_ranges)
 
     async def load(self, partition: int, run_ids: Sequence[str]) -> dict[str, StoredRun]:
-        return await self._lane("load").read(sqlite_reads.load, partition, run_ids)
+        return {row.run_id: row for row in await self.load_each({partition: run_ids})}
+
+    async def load_each(self, wanted: Mapping[int, Sequence[str]]) -> list[StoredRun]:
+        return await self._lane("load").read(sqlite_reads.load, wanted)
 
     async def apply(self, changes: Changes, leases: Mapping[int, Lease]) -> dict[tuple[int, str], int]:
         return await self._lane("write").run(self._apply, changes, leases, self._bound())

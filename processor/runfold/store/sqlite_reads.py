@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Final
 
 from runfold.fold.outcome import Flag
@@ -18,12 +19,13 @@ from runfold_schemas import RunStatus
 DIMENSIONS: Final = "model, assistant_id, project_id, user_id, api_key_id"
 
 
-def load(db: sqlite3.Connection, partition: int, run_ids: Sequence[str]) -> dict[str, StoredRun]:
-    return {
-        run_id: StoredRun(partition=partition, run_id=run_id, handle=n, body=body)
-        for n, of, run_id, _, body in rows_of(db, run_ids)
-        if of == partition
-    }
+def load(db: sqlite3.Connection, wanted: Mapping[int, Sequence[str]]) -> list[StoredRun]:
+    asked = {partition: frozenset(run_ids) for partition, run_ids in wanted.items()}
+    return [
+        StoredRun(partition=of, run_id=run_id, handle=n, body=body)
+        for n, of, run_id, _, body in rows_of(db, list(chain.from_iterable(asked.values())))
+        if run_id in asked.get(of, ())
+    ]
 
 
 def find_run(db: sqlite3.Connection, run_id: str, *, project_id: str | None = None) -> list[StoredRun]:
