@@ -101,7 +101,7 @@ _COLUMNS: Final[Columns] = {
     "queue_seconds": float,
     "run_seconds": float,
 }
-_ALL: Final[dict[str, str | None]] = {}
+_ALL: Final[dict[str, Any]] = {}
 _encode = msgspec.json.Encoder().encode
 
 
@@ -161,14 +161,14 @@ def _buckets(wanted: UsageQuery, found: list[UsageSum], *, source: bool) -> list
     ]
 
 
-def _named(group: dict[str, Any]) -> dict[str, str | None]:
+def _named(group: dict[str, Any]) -> dict[str, Any]:
     """A group's values as they are told; null is unknown."""
     if "status" in group:
         group["status"] = RunStatus(group["status"]).wire
     return {name: value or None for name, value in group.items()}
 
 
-def _result(named: dict[str, str | None], sums: tuple[int, ...], *, source: bool) -> UsageResult:
+def _result(named: dict[str, Any], sums: tuple[int, ...], *, source: bool) -> UsageResult:
     """``sums`` are in the order of :data:`runfold.fold.usage.SUMS`."""
     runs, without_usage, prompt, cached, completion, reasoning, total, timed, queue_ms, run_ms = sums
     known = runs > without_usage
