@@ -115,6 +115,23 @@ def test_every_answer_carries_security_headers(open_house: ApiServer) -> None:
         assert "access-control-allow-origin" not in headers
 
 
+def test_head_answers_as_get_without_a_body(open_house: ApiServer) -> None:
+    """The same status and headers, errors and the framework's own routes included, and no byte behind them."""
+    for path in (LISTED, f"{LISTED}/", f"{LISTED}/run_1", f"{LISTED}/none", "/v1/runfold/runs", "/", "/nothing"):
+        got, head = ask(open_house, path), ask(open_house, path, method="HEAD")
+        assert (head.status_code, head.content) == (got.status_code, b"")
+        for name in ("content-type", "content-length", "content-security-policy"):
+            assert head.headers[name] == got.headers[name]
+
+
+def test_what_may_be_asked_is_told_to_anybody(keyed: Keyed) -> None:
+    """OPTIONS answers with the methods of a route, whoever asks, and with nothing else."""
+    for path, methods in ((LISTED, {"GET", "OPTIONS"}), (DISCARD, {"POST", "OPTIONS"})):
+        answer = ask(keyed.server, path, method="OPTIONS")
+        assert (answer.status_code, answer.content) == (204, b"")
+        assert set(answer.headers["allow"].split(", ")) == methods
+
+
 def test_a_request_id_is_given_or_kept(open_house: ApiServer) -> None:
     """Each answer has one of its own; one that the caller gave is kept where it is fit to be shown."""
     assert ask(open_house, LISTED).headers["x-request-id"] != ask(open_house, LISTED).headers["x-request-id"]

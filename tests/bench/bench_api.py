@@ -1,10 +1,12 @@
 """What reading over HTTP costs: one API process over a store with many runs, asked from another process.
 
-Run: ``python tests/bench/bench_api.py [--runs 1000000] [--seconds 5]``. Needs wrk (Debian: ``apt-get install wrk``). Each line
-is beside a trivial handler on the same server in the same run, which answers bytes of the same size without looking at the
+Run: ``python tests/bench/bench_api.py [--runs 1000000] [--seconds 5] [--postgres]``. Needs wrk (Debian: ``apt-get install
+wrk``). The store is SQLite's; with ``--postgres`` it is in a PostgreSQL that is started for it, on this machine. Each line is
+beside a trivial handler on the same server in the same run, which answers bytes of the same size without looking at the
 request. *A second* is as the clock has it; *a CPU second* is of the answering process alone, so that other load on the machine
-does not count. Latencies are those of single requests sent on time by a clock, at half of what is asked of the process; they do
-depend on other load. The last line is read while `runfold serve` folds a log into that store, as fast as it can.
+does not count. Latencies are those of single requests sent on time by a clock, at half of what is asked of the process (of what
+it answers, where that is less); they do depend on other load. The last line is read while `runfold serve` folds a log into that
+store, as fast as it can.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -40,9 +42,15 @@ from runfold.fold.run import fold
 from runfold.fold.state import RunState, encode_state
 from runfold.fold.usage import BucketKey, add, book
 from runfold.log.sqlite import SqliteSink, SqliteSource
+from runfold.store.port import Store
+from runfold.store.postgres import PostgresStore
 from runfold.store.sqlite import SqliteStore
 from runfold_schemas import RunCompleted, RunCreated, RunInProgress, Usage
 from runfold_schemas.codec import encode
+
+sys.path[:0] = [str(Path(__file__).parents[1] / "support")]
+
+from postgres_server import own_server  # noqa: E402 - the path is set above
 
 CHUNK, THREAD, CONNECTIONS = 20_000, 25, 16
 START = 1_760_000_000
@@ -92,7 +100,7 @@ def state_of(number: int) -> RunState:
     return state
 
 
-async def fill(folder: Path, runs: int) -> None:
+async def fill(folder: Path, store: Store, runs: int) -> None:
     """An empty log, and a store of it with so many runs and what they used."""
     path = folder / "runfold.log.db"
     sink, source = SqliteSink(path, partitions=1), SqliteSource(path)
@@ -101,7 +109,6 @@ async def fill(folder: Path, runs: int) -> None:
     await source.start()
     log = await source.identity()
     await source.close()
-    store = SqliteStore(folder / "runfold.db")
     await store.open()
     fold_told = {"fold_version": FOLD_VERSION, "compatible": COMPATIBLE, "settings_hash": Rules().settings_hash}
     await store.bind(cluster_id=log.cluster_id, topic=log.topic, partitions=1, **fold_told)
@@ -191,20 +198,18 @@ class OnTime(asyncio.Protocol):
     """A connection of the client that sends by a clock."""
 
     def __init__(self) -> None:
-        self._buffer, self._answer = b"", None
+        self._got, self._whole, self._answer = bytearray(), 0, None
 
     def connection_made(self, transport) -> None:
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        head, found, rest = self._buffer.partition(b"\r\n\r\n")
-        if not found:
-            return
-        length = int(re.search(rb"content-length: (\d+)", head)[1])
-        if len(rest) >= length:
-            self._buffer = b""
-            self._answer.set_result(head.startswith(b"HTTP/1.1 200"))
+        self._got += data
+        if not self._whole and (head := self._got.find(b"\r\n\r\n")) >= 0:
+            self._whole = head + 4 + int(re.search(rb"content-length: (\d+)", self._got[:head])[1])
+        if self._whole and len(self._got) >= self._whole:
+            self._answer.set_result(self._got.startswith(b"HTTP/1.1 200"))
+            self._got, self._whole = bytearray(), 0
 
     async def ask(self, path: str, host: str) -> bool:
         self._answer = asyncio.get_running_loop().create_future()
@@ -287,52 +292,55 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=int, default=5)
-    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--folder", type=Path, help="keep the SQLite store here, or find it")
+    parser.add_argument("--postgres", action="store_true")
     options = parser.parse_args()
     if shutil.which("wrk") is None:
         print("wrk is not installed: apt-get install wrk")
         return
-    with tempfile.TemporaryDirectory() as made:
+    with tempfile.TemporaryDirectory() as made, ExitStack() as stack:
         folder = options.folder or Path(made)
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / "runfold.db").exists():
-            asyncio.run(fill(folder, options.runs))
-        measure(folder, runs=options.runs, seconds=options.seconds)
+        environment = {"RUNFOLD_DATA": str(folder)}
+        if options.postgres:
+            environment["RUNFOLD_STORE"] = stack.enter_context(own_server()).url
+            asyncio.run(fill(folder, PostgresStore(environment["RUNFOLD_STORE"]), options.runs))
+        elif not (folder / "runfold.db").exists():
+            asyncio.run(fill(folder, SqliteStore(folder / "runfold.db"), options.runs))
+        measure(environment, runs=options.runs, seconds=options.seconds)
 
 
-def measure(folder: Path, *, runs: int, seconds: int) -> None:
+def measure(environment: dict[str, str], *, runs: int, seconds: int) -> None:
     port = free_port()
     with process(__file__, "trivial", str(port), port=port) as server:
         url = f"http://127.0.0.1:{port}"
         base = wrk(url, asking("/", runs=runs), server=server, seconds=seconds)
         print(f"{'trivial handler':<28}{base.second:>9,.0f} a second {base.cpu_second:>9,.0f} a CPU second")
     port = free_port()
-    environment = {"RUNFOLD_DATA": str(folder), "RUNFOLD_API_PORT": str(port)}
-    with process("-m", "runfold", "api", port=port, **environment) as server:
+    with process("-m", "runfold", "api", port=port, **environment, RUNFOLD_API_PORT=str(port)) as server:
         for name, path, half in (
             ("retrieve", RETRIEVE, 5_000),
             (f"list of {LISTED}", f"/v1/threads/{{thread}}/runs?limit={LISTED}", 2_000),
             ("retrieve, the long way", f"{RETRIEVE}/", 1_000),
         ):
             rate = wrk(f"http://127.0.0.1:{port}", asking(path, runs=runs), server=server, seconds=seconds)
-            of_trivial = rate.cpu_second / base.cpu_second
+            of_trivial, calm = rate.cpu_second / base.cpu_second, min(half, int(rate.second / 2))
             found = asyncio.run(
-                latencies(path, port=port, rate=half, runs=runs, more=lambda sent, of=half: sent < of * seconds)
+                latencies(path, port=port, rate=calm, runs=runs, more=lambda sent, of=calm: sent < of * seconds)
             )
             print(
                 f"{name:<28}{rate.second:>9,.0f} a second {rate.cpu_second:>9,.0f} a CPU second, {of_trivial:.2f} of "
-                f"trivial; at {half:,}/s {found}"
+                f"trivial; at {calm:,}/s {found}"
             )
         found = asyncio.run(latencies(MINUTES, port=port, rate=20, runs=runs, more=lambda sent: sent < 200))
         print(f"{'a day of minutes, one model':<28}at 20/s {found}")
-        measure_beside_folding(folder, port=port, runs=runs)
+        measure_beside_folding(environment, port=port, runs=runs)
 
 
-def measure_beside_folding(folder: Path, *, port: int, runs: int) -> None:
-    lay_out(folder, runs)
-    environment = os.environ | {"RUNFOLD_DATA": str(folder)}
+def measure_beside_folding(environment: dict[str, str], *, port: int, runs: int) -> None:
+    lay_out(Path(environment["RUNFOLD_DATA"]), runs)
     command = [sys.executable, "-m", "runfold", "serve", "--no-api", "--until-end"]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as folding:
+    with subprocess.Popen(command, env=os.environ | environment, stderr=subprocess.DEVNULL) as folding:
         begun = time.monotonic()
         found = asyncio.run(latencies(RETRIEVE, port=port, rate=500, runs=runs, more=lambda _: folding.poll() is None))
         took = time.monotonic() - begun

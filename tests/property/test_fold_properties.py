@@ -22,15 +22,16 @@ from fold_histories import (
 from fold_stories import event
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import json
 from run_contract import SCHEMA, run_validator
 
 from runfold.fold.batch import PartitionFold
 from runfold.fold.changes import Changes
 from runfold.fold.outcome import Flag
-from runfold.fold.projection import project
+from runfold.fold.projection import encode_run, project
 from runfold.fold.rules import DEFAULT_RULES
 from runfold.fold.run import fold
-from runfold.fold.state import RunState, decode_state, encode_state
+from runfold.fold.state import RunState, decode_shown, decode_state, encode_state
 from runfold.fold.table import walk
 from runfold.fold.timeline import entries
 from runfold.fold.usage import SUMS
@@ -263,6 +264,13 @@ def test_states_survive_the_store(rng: Random, limits: Any) -> None:
     """A state that was encoded and decoded is the same state, to the byte."""
     state = folded(odd_run(rng, run_id="run_1"), limits)
     assert encode_state(decode_state(encode_state(state))) == encode_state(state)
+
+
+@given(randoms, rules)
+def test_what_is_encoded_is_the_projection(rng: Random, limits: Any) -> None:
+    """The Run as JSON, made from the part of a state that people are shown, is what the whole state projects to."""
+    state = folded(odd_run(rng, run_id="run_1"), limits)
+    assert json.decode(encode_run(decode_shown(encode_state(state)))) == project(state)
 
 
 def projections(store: Folded) -> dict[str, dict[str, Any]]:

@@ -51,6 +51,8 @@ class Door:
             await self.framework(scope, receive, send)
             return
         told = told_by(scope)
+        if told.method == "HEAD":
+            scope = {**scope, "method": "GET"}  # the server, which keeps its own scope, sends no body
         leaving = Leaving(send, told, self.api.freshness)
         try:
             async with asyncio.timeout(self._time_limit) as limit:
@@ -79,9 +81,7 @@ class Door:
 
         So do browsers that open the console, whose files tell nothing either.
         """
-        if told.method == "OPTIONS":
-            return NOBODY
-        if is_file(path):
+        if told.method == "OPTIONS" or is_file(path):
             self._limits.take(told.address)
             return NOBODY
         try:

@@ -27,6 +27,7 @@ from runfold.api.run_views import (
     listed_run,
     stuck_run,
 )
+from runfold.fold.state import decode_state
 from runfold.fold.stuck import why_stuck
 from runfold.log.clock import wall_clock
 from runfold.replay.history import history
@@ -113,7 +114,7 @@ async def list_all_runs(
         limit=limit,
     )
     bounded = _between(wanted, after=created_after, before=created_before, order=order)
-    page = await api.reading.runs(caller, _behind(bounded, cursor))
+    page = await api.reading.runs(caller, _behind(bounded, cursor), read=decode_state)
     return _listed(api, caller, [listed_run(state) for state in page.states], page.next)
 
 
@@ -207,7 +208,7 @@ async def list_stuck_runs(
     """Past their expires_at, or silent for too long, by this machine's clock. A view: no event is invented for them."""
     now, after = wall_clock(), run_place(cursor)
     wanted = RunFilter(open=True, ascending=True, limit=min(_LOOKED_AT, 10 * limit), after=after)
-    page = await api.reading.runs(caller, wanted)
+    page = await api.reading.runs(caller, wanted, read=decode_state)
     found, following = list[dict[str, Any]](), page.next
     for state in page.states:
         why = why_stuck(state, now=now, silent=api.settings.api.silent if silent is None else silent)

@@ -5,7 +5,8 @@ A route that asks the store past this port could forget that; none does.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Generic, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -13,10 +14,12 @@ from msgspec.structs import replace
 from runfold.api.auth import Caller
 from runfold.api.errors import Forbidden
 from runfold.fold.changes import Letter
-from runfold.fold.state import RunState, decode_state
+from runfold.fold.state import RunState, ShownState, decode_shown, decode_state
 from runfold.store.port import RunFilter, Store
 from runfold.store.split import chosen
 from runfold_schemas.run import RunStatus
+
+S = TypeVar("S", bound=ShownState)
 
 Place = tuple[int, str]
 """Where a run stands in lists: (created_at, run_id)."""
@@ -31,10 +34,10 @@ class RunRow(Struct, frozen=True):
     state: RunState
 
 
-class Page(Struct, frozen=True, kw_only=True):
+class Page(Struct, Generic[S], frozen=True, kw_only=True):
     """A part of a list. ``next`` is the place to go on behind, None where there is no more of it."""
 
-    states: list[RunState]
+    states: list[S]
     next: Place | None
 
     @property
@@ -54,17 +57,20 @@ class Reading:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def run(self, caller: Caller, run_id: str) -> RunState | None:
+    async def run(self, caller: Caller, run_id: str) -> ShownState | None:
         """The run as it stands; None where there is none, or none of the caller's project."""
         rows = await self._store.find_run(run_id, project_id=caller.project_id)
         if len(rows) == 1:
-            return decode_state(rows[0].body)
+            return decode_shown(rows[0].body)
         read = [(row.partition, decode_state(row.body)) for row in rows]
         of_run = chosen(RunRow(partition, state.run_id, state.flags, state) for partition, state in read)
         return of_run[run_id].state if of_run else None
 
-    async def runs(self, caller: Caller, wanted: RunFilter) -> Page:
-        """Runs in the filter's order, as many as it says; fewer where looking for them takes too long."""
+    async def runs(self, caller: Caller, wanted: RunFilter, *, read: Callable[[bytes], S]) -> Page[S]:
+        """Runs in the filter's order, as many as it says; fewer where looking for them takes too long.
+
+        ``read`` is how much of each state is wanted: decode_state, or decode_shown.
+        """
         if caller.project_id is not None:
             if wanted.project_id not in (None, caller.project_id):
                 return Page(states=[], next=None)
@@ -72,9 +78,9 @@ class Reading:
         named = (wanted.model, wanted.assistant_id, wanted.project_id) != (None, None, None)
         if named and wanted.thread_id is None:
             found = await self._store.browse_runs(wanted, seconds=BROWSING_SECONDS)
-            return Page(states=[decode_state(row.body) for row in found.rows], next=found.next)
+            return Page(states=[read(row.body) for row in found.rows], next=found.next)
         rows = await self._store.list_runs(replace(wanted, limit=wanted.limit + 1))
-        states = [decode_state(row.body) for row in rows[: wanted.limit]]
+        states = [read(row.body) for row in rows[: wanted.limit]]
         return Page(states=states, next=place_of(states[-1]) if len(rows) > wanted.limit else None)
 
     async def parts(self, caller: Caller, run_id: str) -> dict[int, RunState]:
@@ -118,6 +124,6 @@ class Reading:
         }
 
 
-def place_of(state: RunState) -> Place:
+def place_of(state: ShownState) -> Place:
     """Where a run stands in lists."""
     return state.created_at, state.run_id

@@ -6,6 +6,7 @@ Both are answered by plain functions from values to bytes, which the framework's
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -21,8 +22,8 @@ from runfold.api.freshness import Freshness
 from runfold.api.given import GivenApi, GivenCaller
 from runfold.api.positions import WAIT, WaitFor, WaitSeconds
 from runfold.api.reading import Place, place_of
-from runfold.fold.projection import encode_run
-from runfold.fold.state import RunState
+from runfold.fold.projection import encodable, encode_run
+from runfold.fold.state import ShownState, decode_shown
 from runfold.store.port import RunFilter
 from runfold_schemas.run import Run, RunStatus
 
@@ -43,11 +44,11 @@ class RunList(Struct, frozen=True, kw_only=True):
     object: Literal["list"] = "list"
 
 
-class _RawList(Struct, frozen=True, kw_only=True):
-    """As :class:`RunList`, of Runs that are encoded already."""
+class _Listed(Struct, frozen=True, kw_only=True):
+    """As :class:`RunList`, of what is encoded as Runs."""
 
     object: str
-    data: list[msgspec.Raw]
+    data: list[Any]
     first_id: str | None
     last_id: str | None
     has_more: bool
@@ -80,7 +81,7 @@ async def list_of_thread(
         after=await _cursor(api, caller, thread_id, name="after", run_id=after),
         before=await _cursor(api, caller, thread_id, name="before", run_id=before),
     )
-    page = await api.reading.runs(caller, wanted)
+    page = await api.reading.runs(caller, wanted, read=decode_shown)
     return encode_list(page.states, has_more=page.has_more, freshness=api.freshness.told_to(caller))
 
 
@@ -93,12 +94,12 @@ async def _cursor(api: Api, caller: Caller, thread_id: str, *, name: str, run_id
     return place_of(state)
 
 
-def encode_list(states: list[RunState], *, has_more: bool, freshness: Freshness | None) -> bytes:
+def encode_list(states: Sequence[ShownState], *, has_more: bool, freshness: Freshness | None) -> bytes:
     """A :class:`RunList` as JSON."""
     return _encode(
-        _RawList(
+        _Listed(
             object="list",
-            data=[msgspec.Raw(encode_run(state)) for state in states],
+            data=list(map(encodable, states)),
             first_id=states[0].run_id if states else None,
             last_id=states[-1].run_id if states else None,
             has_more=has_more,

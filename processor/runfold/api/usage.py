@@ -101,6 +101,7 @@ _COLUMNS: Final[Columns] = {
     "queue_seconds": float,
     "run_seconds": float,
 }
+_ALL: Final[dict[str, Any]] = {}
 _encode = msgspec.json.Encoder().encode
 
 
@@ -152,20 +153,25 @@ async def usage_completions(
 def _buckets(wanted: UsageQuery, found: list[UsageSum], *, source: bool) -> list[UsageBucket]:
     results: list[list[UsageResult]] = [[] for _ in wanted.edges[1:]]
     for part, group, sums in found:
-        results[part].append(_result(dict(zip(wanted.by, group, strict=True)), sums, source=source))
+        named = _named(dict(zip(wanted.by, group, strict=True))) if group else _ALL
+        results[part].append(_result(named, sums, source=source))
     return [
         UsageBucket(start_time=begin * 60, end_time=end * 60, results=of)
         for begin, end, of in zip(wanted.edges, wanted.edges[1:], results, strict=False)
     ]
 
 
-def _result(group: dict[str, Any], sums: tuple[int, ...], *, source: bool) -> UsageResult:
+def _named(group: dict[str, Any]) -> dict[str, Any]:
+    """A group's values as they are told; null is unknown."""
+    if "status" in group:
+        group["status"] = RunStatus(group["status"]).wire
+    return {name: value or None for name, value in group.items()}
+
+
+def _result(named: dict[str, Any], sums: tuple[int, ...], *, source: bool) -> UsageResult:
     """``sums`` are in the order of :data:`runfold.fold.usage.SUMS`."""
     runs, without_usage, prompt, cached, completion, reasoning, total, timed, queue_ms, run_ms = sums
     known = runs > without_usage
-    if "status" in group:
-        group["status"] = RunStatus(group["status"]).wire
-    named: dict[str, Any] = {name: value or None for name, value in group.items()}
     return UsageResult(
         input_tokens=prompt if known else None,
         output_tokens=completion if known else None,

@@ -30,7 +30,7 @@ USAGE_LIMITS: Final[dict[Width, tuple[int, int]]] = {"1d": (7, 31), "1h": (24, 1
 COSTS_LIMITS: Final[dict[Width, tuple[int, int]]] = {"1d": (7, 180)}
 """How many buckets a page has by default, and at most."""
 
-_CURSOR: Final = re.compile(r"page_(\d{1,12})_(\d{1,12})")
+_CURSOR: Final = re.compile(r"page_([0-9]{1,12})_([0-9]{1,12})")
 
 
 Start = Annotated[int, QueryParameter(ge=0, le=LATEST, description="Begin of the period, Unix seconds, included")]

@@ -36,14 +36,12 @@ class Source(Struct, array_like=True, gc=False):
     corrected: tuple[int, int] | None = None
 
 
-class RunState(Struct, array_like=True, gc=False):
-    """One run. The fold owns the state it is given and changes it in place; what was encoded before is not affected.
+class ShownState(Struct, array_like=True, gc=False):
+    """What of a run people are shown: the first fields of :class:`RunState`, which can be read without the rest.
 
     ``created`` is what it told, as MessagePack (:func:`runfold_schemas.lean.created_of_bytes`). ``since`` is when the status
     was entered, ``queue_ms`` and ``run_ms`` what was spent before it, all exact while ``exact``. ``metadata`` is what a
-    modified told, None before any did; ``told_at_end`` says whether one had when the run ended. ``marks`` holds 12 bytes
-    for each event: 8 of a hash of its id, 4 of a hash of its content. For ``timeline`` see :mod:`runfold.fold.timeline`.
-    ``required_action`` is MessagePack, with keys in order. ``excess_corrections`` are those that came to a full run.
+    modified told, None before any did. ``required_action`` is MessagePack, with keys in order.
     """
 
     run_id: str
@@ -63,6 +61,21 @@ class RunState(Struct, array_like=True, gc=False):
     usage: Usage | None = None
     usage_corrected: bool = False
     metadata: JsonObject | None = None
+
+    @property
+    def created_at(self) -> int:
+        """Unix seconds: the time of ``created``, or the first known time while that has not come."""
+        return self.first_at // 1000
+
+
+class RunState(ShownState, array_like=True, gc=False):
+    """One run. The fold owns the state it is given and changes it in place; what was encoded before is not affected.
+
+    ``told_at_end`` says whether a modified had told metadata when the run ended. ``marks`` holds 12 bytes for each event: 8
+    of a hash of its id, 4 of a hash of its content. For ``timeline`` see :mod:`runfold.fold.timeline`.
+    ``excess_corrections`` are those that came to a full run.
+    """
+
     told_at_end: bool = False
     dimensions: Dimensions = Dimensions()
     flags: int = 0
@@ -74,11 +87,6 @@ class RunState(Struct, array_like=True, gc=False):
     final_offset: int | None = None
     final_timestamp: int | None = None
     excess_corrections: int = 0
-
-    @property
-    def created_at(self) -> int:
-        """Unix seconds: the time of ``created``, or the first known time while that has not come."""
-        return self.first_at // 1000
 
     @property
     def booked(self) -> Booking | None:
@@ -94,6 +102,8 @@ class RunState(Struct, array_like=True, gc=False):
 
 encode_state = msgpack.Encoder().encode
 decode_state = msgpack.Decoder(RunState).decode
+decode_shown = msgpack.Decoder(ShownState).decode
+"""The part that people are shown, from the bytes of the whole: it costs less than half."""
 
 _MOST_NAMES = 10_000
 known_sources: dict[str | None, int] = {}

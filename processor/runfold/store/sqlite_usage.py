@@ -47,16 +47,16 @@ def added_up(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
 
 def sum_usage(db: sqlite3.Connection, wanted: UsageQuery) -> list[UsageSum]:
     """As the port says: one walk over the minutes of each part. Sums that outgrow 63 bits are summed again, in halves."""
-    width = len(wanted.by)
+    behind = 1 + len(wanted.by)  # the part and its group
     try:
         rows = _sums(db, wanted, _PLAIN)
     except sqlite3.OperationalError as error:
         if "integer overflow" not in str(error):
             raise
     else:
-        return ordered(UsageSum(part, tuple(row[:width]), tuple(row[width:])) for part, *row in rows)
+        return ordered(UsageSum(row[0], row[1:behind], row[behind:]) for row in rows)
     halves = _sums(db, wanted, _HALVES)
-    return ordered(UsageSum(part, tuple(row[:width]), _whole(row[width:])) for part, *row in halves)
+    return ordered(UsageSum(row[0], row[1:behind], _whole(row[behind:])) for row in halves)
 
 
 def _sums(db: sqlite3.Connection, wanted: UsageQuery, sums: str) -> list[tuple[Any, ...]]:
