@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import openai
 import pytest
 from api_serving import ApiServer, add_key, api_server, ask, client_of, publish_and_fold
 from fold_stories import event
 
+from runfold.api.connection import HEAD_SECONDS
 from runfold.api.errors import TooManyRequests
 from runfold.api.limits import Limits
 from runfold.cli.exits import run
@@ -300,8 +303,6 @@ def test_pages_of_an_allowed_origin_may_ask(tmp_path: Path) -> None:
 
 def test_an_answer_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
     """Beyond RUNFOLD_API_TIME_LIMIT a request that is never finished is told so, and the server answers others."""
-    import socket
-
     publish_and_fold(tmp_path, [event(RunCreated, 0)])
     key = add_key(tmp_path, "admin")
     with api_server(tmp_path, api_time_limit=0.5) as server:
@@ -312,3 +313,33 @@ def test_an_answer_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
             assert ask(server, LISTED, key=key).status_code == 200
             answer = slow.recv(4096)
     assert answer.startswith(b"HTTP/1.1 504")
+
+
+@pytest.mark.parametrize("endless", [b"GET /" + b"x" * 200_000, b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 40_000])
+def test_a_head_without_an_end_is_refused(open_house: ApiServer, endless: bytes) -> None:
+    """An address, or headers, beyond the bound are a 431 in OpenAI's shape, and the connection ends."""
+    with socket.create_connection(urlsplit(open_house.url).netloc.split(":"), timeout=10) as made:
+        made.sendall(endless)
+        head, _, body = made.recv(65536).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 431 ")
+    assert json.loads(body)["error"]["code"] == "head_too_large"
+
+
+def test_a_head_that_does_not_come_is_not_waited_for(open_house: ApiServer) -> None:
+    """A connection that says nothing, and one that never says all, are ended; others are answered meanwhile."""
+    place = urlsplit(open_house.url).netloc.split(":")
+    with socket.create_connection(place) as silent, socket.create_connection(place) as slow:
+        slow.sendall(b"GET / HTTP/1.1\r\nhost: localhost\r\n")
+        assert ask(open_house, LISTED).status_code == 200
+        for one in (silent, slow):
+            one.settimeout(HEAD_SECONDS + 5)
+            assert one.recv(1) == b""
+
+
+def test_what_is_no_request_is_refused_in_openai_s_shape(open_house: ApiServer) -> None:
+    """Bytes that are no HTTP get a 400 that clients can read."""
+    with socket.create_connection(urlsplit(open_house.url).netloc.split(":"), timeout=10) as made:
+        made.sendall(b"\x16\x03\x01 nonsense\r\n\r\n")
+        head, _, body = made.recv(65536).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(body)["error"]["type"] == "invalid_request_error"

@@ -1,11 +1,11 @@
 """From published to readable at a steady rate: three processes, as in life. Milliseconds, beside what the log alone takes.
 
-Run it with ``python tests/bench/bench_latency.py [--rate N] [--seconds N] [--at-once N] [--kafka]``. One process publishes
-events at the rate, so many by a call, into the SQLite log or a new topic of KAFKA_BOOTSTRAP_SERVERS; ``runfold serve`` folds
-in a second; this one looks with a read-only connection, a few thousand times a second, how far the store stands. An event's
-time runs from the call of ``publish`` until a reader has seen its position, which is committed with its run. The baseline is
-the same event's time until ``publish`` has returned: it is then durable in the log. Targets at 1,000 events/s: p50 <= 10 ms,
-p99 <= 50 ms; with Kafka at 10,000 events/s: p50 <= 5 ms, p99 <= 25 ms.
+Run it with ``python tests/bench/bench_latency.py [--rate N] [--seconds N] [--at-once N] [--kafka] [--setting X=Y]``. One
+process publishes events at the rate, so many by a call, into the SQLite log or a new topic of KAFKA_BOOTSTRAP_SERVERS;
+``runfold serve`` folds in a second; this one looks with a read-only connection, a few thousand times a second, how far
+the store stands. An event's time runs from the call of ``publish`` until a reader has seen its position, which is
+committed with its run. The baseline is the same event's time until ``publish`` has returned: it is then durable in the
+log. Targets at 1,000 events/s: p50 <= 10 ms, p99 <= 50 ms; with Kafka at 10,000 events/s: p50 <= 5 ms, p99 <= 25 ms.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ async def measure(given: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         log = await make_log(folder, kafka=given.kafka)
-        async with server(folder, log=log) as service:
+        async with server(folder, log=log, **dict(each.split("=", 1) for each in given.setting)) as service:
             await service.start()
             await service.said("partitions_taken")
             # Its logs are read all the while, or it would block on a full pipe.
@@ -153,6 +153,8 @@ async def measure(given: argparse.Namespace) -> None:
     print(f"{len(published):,} events, {given.rate:,}/s for {given.seconds:g} s, {mean:.1f} a batch")
     say("published -> durable", durable)
     say("published -> readable", readable(published, seen), durable)
+    for stage in ("fetch", "load", "fold", "commit"):
+        say(f"of a batch: {stage}", sorted(line[f"{stage}_ms"] / 1000 for line in lines))
 
 
 def main() -> None:
@@ -161,6 +163,7 @@ def main() -> None:
     options.add_argument("--seconds", type=float, default=10)
     options.add_argument("--at-once", type=int, default=1)
     options.add_argument("--kafka", action="store_true")
+    options.add_argument("--setting", action="append", default=[], help="of the service, such as batch_linger=0.001")
     options.add_argument("--publish")
     given = options.parse_args()
     if given.publish:

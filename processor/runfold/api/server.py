@@ -15,6 +15,7 @@ from litestar.types import ASGIApp
 from runfold import wiring
 from runfold.api.api import Api
 from runfold.api.app import create_app
+from runfold.api.connection import Connection
 from runfold.api.log_access import LogAccess
 from runfold.api.manners import LOOPBACK
 from runfold.api.workers import mind, until_signalled
@@ -119,6 +120,7 @@ def configured(app: ASGIApp) -> uvicorn.Config:
     """How uvicorn is run: silent (the door tells what fails), and without telling who we are."""
     return uvicorn.Config(
         app,
+        http=Connection,
         log_config=None,
         access_log=False,
         server_header=False,
