@@ -71,11 +71,12 @@ def _age(run_id: str) -> tuple[int, str]:
     return int(run_id.rpartition("_")[2]) // 7, run_id
 
 
-def test_iterating_up_to_a_run_gives_all_in_front_of_it(still: ApiServer) -> None:
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_iterating_up_to_a_run_gives_all_in_front_of_it(still: ApiServer, order: Any) -> None:
     """With ``before`` alone the client pages from the beginning of the list up to that run, and does not reach it."""
     client = client_of(still)
-    whole = [run.id for run in client.beta.threads.runs.list("thread_1", limit=100)]
-    found = [run.id for run in client.beta.threads.runs.list("thread_1", limit=7, before=whole[30])]
+    whole = [run.id for run in client.beta.threads.runs.list("thread_1", order=order, limit=100)]
+    found = [run.id for run in client.beta.threads.runs.list("thread_1", order=order, limit=7, before=whole[30])]
     assert found == whole[:30]
 
 
