@@ -29,7 +29,7 @@ _ERRORS: Final = {
     503: "Log or store cannot be reached now",
     504: "It took longer than it may",
 }
-_ALWAYS: Final = (400, 401, 403, 404, 429, 500, 503, 504)
+_ALWAYS: Final = (400, 401, 403, 404, 413, 415, 429, 500, 503, 504)
 
 
 def answers(body: Any, told: str, *more: int, status: int = 200) -> Mapping[int, ResponseSpec]:
