@@ -199,7 +199,7 @@ class KafkaSource:
                     continue
                 begin = stretch.following
                 ahead = asyncio.create_task(self._stretch(partition, begin)) if begin < end else None
-                found: list[Record] = list(stretch.records)
+                found = stretch.records
                 if begin > end:  # the last stretch may lie across it
                     found = [each for each in found if each.offset < end]
                 if key is not None:

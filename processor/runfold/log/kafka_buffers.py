@@ -8,14 +8,14 @@ records too. And a call that does not wait (timeout 0) never gives way to others
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import accumulate, takewhile
 from typing import Any
 
 from aiokafka import errors
 from aiokafka.structs import TopicPartition
 
-from runfold.fold.record import Record, StoredRecord, bytes_of
+from runfold.fold.record import Record, bytes_of
 from runfold.log.kafka_unpacking import joined
 
 _REFUSALS = (errors.KafkaError, UnicodeDecodeError)
@@ -50,7 +50,7 @@ class KafkaBuffers:
         found = await self._consumer.getmany(timeout_ms=wait * 1000, max_records=1)
         if self.positions is assigned:
             for place, batches in found.items():
-                self._held[place.partition] = list(joined(batches))
+                self._held[place.partition] = joined(batches)
 
     async def take(self, most_records: int, most_bytes: int) -> dict[int, list[Record]]:
         """What is there, up to the bounds, moving the positions; does not wait. One record is given whatever its size.
@@ -81,12 +81,12 @@ class KafkaBuffers:
                 self._held[partition] = records + self._held.get(partition, [])
                 self.positions[partition] = records[0].offset
 
-    def hold(self, partition: int, records: Sequence[StoredRecord], following: int) -> None:
+    def hold(self, partition: int, records: list[Record], following: int) -> None:
         """Hand these out next, read elsewhere from the partition's position up to ``following``, if none are there."""
         if partition not in self._held:
             self._consumer.seek(self._place(partition), following)
             if records:
-                self._held[partition] = list(records)
+                self._held[partition] = records
 
     def _in_turn(self) -> list[int]:
         order = list(self.positions)
@@ -127,7 +127,7 @@ class KafkaBuffers:
     async def _from_consumer(self, partition: int, batches: int) -> list[Record]:
         place = self._place(partition)
         found = await self._consumer.getmany(place, timeout_ms=0, max_records=batches)
-        return list(joined(found.get(place, ())))
+        return joined(found.get(place, ()))
 
     async def _move(self, batch: Mapping[int, list[Record]]) -> None:
         for partition in self.positions:

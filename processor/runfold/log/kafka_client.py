@@ -22,7 +22,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 from msgspec import Struct
 
-from runfold.fold.record import StoredRecord
+from runfold.fold.record import Record
 from runfold.log.kafka_errors import meaning_of, told_to_a_person
 from runfold.log.kafka_headers import LenientRecords
 from runfold.log.kafka_options import Address, KafkaOptions
@@ -57,7 +57,7 @@ class Topic(Struct, frozen=True):
 class Stretch(Struct, frozen=True):
     """Records from one fetch, and the offset to go on from, which may lie beyond gaps."""
 
-    records: list[StoredRecord]
+    records: list[Record]
     following: int
 
 

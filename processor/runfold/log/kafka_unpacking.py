@@ -17,7 +17,7 @@ from aiokafka import errors
 from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
 from aiokafka.structs import TopicPartition
 
-from runfold.fold.record import StoredRecord
+from runfold.fold.record import Record, StoredRecord
 
 COMMITTED, WRITTEN = 1, 0
 """Isolation levels: up to the last stable offset, or up to the high watermark."""
@@ -80,6 +80,6 @@ def take_by_batches(consumer: Any) -> None:
     consumer._fetcher._records = _Arrivals()
 
 
-def joined(batches: Iterable[list[StoredRecord]]) -> list[StoredRecord]:
+def joined(batches: Iterable[list[StoredRecord]]) -> list[Record]:
     """The batches' records, in their order."""
     return list(chain.from_iterable(batches))

@@ -87,9 +87,9 @@ def insert_all(db: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...]
     width, begin = len(rows[0]), 0
     marks = f"({', '.join('?' * width)})"
     for size in AT_ONCE:
-        if size * width > db.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER):
+        if len(rows) - begin < size or size * width > db.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER):
             continue
-        many = f"insert into {into} values {', '.join([marks] * size)} {otherwise}" if len(rows) - begin >= size else ""
+        many = f"insert into {into} values {', '.join([marks] * size)} {otherwise}"
         while len(rows) - begin >= size:
             db.execute(many, tuple(chain.from_iterable(rows[begin : begin + size])))
             begin += size
