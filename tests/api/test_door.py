@@ -6,6 +6,8 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -125,6 +127,15 @@ def test_head_answers_as_get_without_a_body(open_house: ApiServer) -> None:
         assert (head.status_code, head.content) == (got.status_code, b"")
         for name in ("content-type", "content-length", "content-security-policy"):
             assert head.headers[name] == got.headers[name]
+
+
+def test_head_of_a_stream_holds_no_connection(open_house: ApiServer) -> None:
+    """HEAD of the feed, which has no end, is answered whole: the next request on that connection is answered too."""
+    with closing(HTTPConnection(urlsplit(open_house.url).netloc, timeout=10)) as made:
+        for method, path in (("HEAD", "/v1/runfold/feed"), ("GET", LISTED)):
+            made.request(method, path)
+            answer = made.getresponse()
+            assert (answer.status, bool(answer.read())) == (200, method == "GET")
 
 
 def test_what_may_be_asked_is_told_to_anybody(keyed: Keyed) -> None:

@@ -102,22 +102,28 @@ class Leaving:
     def __init__(self, send: Send, told: Told, freshness: FreshnessCache) -> None:
         self._send, self._freshness = send, freshness
         self._request_id = told.request_id or b"req_%032x" % getrandbits(128)
+        self._bodiless = told.method == "HEAD"
         self._begun = False
         self.caller: Caller = NOBODY
         self.limit: asyncio.Timeout | None = None
 
     async def send(self, message: Message) -> None:
         """A message of the framework's: the first one is given its headers, and ends the time limit."""
-        if message["type"] == "http.response.start":
-            self._begin()
-            present = {name.lower() for name, _ in message["headers"]}
-            message["headers"] = [
-                *message["headers"],
-                *(header for header in SECURITY_HEADERS if header[0] not in present),
-                (b"x-request-id", self._request_id),
-                *self._freshness.headers_for(self.caller),
-            ]
+        if message["type"] != "http.response.start":
+            if not self._bodiless:
+                await self._send(message)
+            return
+        self._begin()
+        present = {name.lower() for name, _ in message["headers"]}
+        message["headers"] = [
+            *message["headers"],
+            *(header for header in SECURITY_HEADERS if header[0] not in present),
+            (b"x-request-id", self._request_id),
+            *self._freshness.headers_for(self.caller),
+        ]
         await self._send(message)
+        if self._bodiless:  # at once: a stream would hold its connection until the caller leaves
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def answer(self, body: bytes, told: dict[str, str], *, status: int = 200) -> None:
         """A whole answer, past the framework."""
