@@ -4,6 +4,8 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 py
 BIN := .venv/bin
 PARALLEL ?= 2
 ENGINE ?= docker
+# A newer pip is no news to somebody who sees runfold for the first time.
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test faults soak lint kafka bench image settings constraints clean
