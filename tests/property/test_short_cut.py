@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -14,6 +15,7 @@ from fold_histories import ENDS, SMALL, Folded, ordinary_run, random_log
 from fold_stories import event, usage
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import msgpack
 from short_cuts import Bodies, nearly_the_same, needs_compiled, outcome
 
 from runfold.demo.traffic import interleaved, lifecycle
@@ -146,6 +148,34 @@ def test_ordinary_traffic_takes_the_short_cut() -> None:
     told = list(islice(interleaved(100, Random(3)), 5_000))
     decode_lean(encode(told[0]))
     assert left_of(*told) == 0
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "日"])
+def test_marks_of_any_length_are_the_same(letter: str) -> None:
+    """Ids of every length, and contents of many, are marked alike: some by hashes of its own, others by the library's."""
+    for length in range(1, 65):
+        told = event(RunCreated, **CREATED, id=letter * length, instructions=letter * (3 * length))
+        following = event(
+            ENDS[0], **NEXT, id=letter * length + "." if length < 64 else "id", usage=usage(length, length)
+        )
+        records, _ = cut([told, following], 0)
+        if len((letter * length).encode()) <= 64:
+            assert left_of(told) == 0
+        assert outcome(records, {}, compiled=True) == outcome(records, {}, compiled=False)
+
+
+def test_tools_are_met_on_the_way() -> None:
+    """The first run with new tools takes the short cut as well: else all of a process's first batch would not."""
+    tools = [{"type": "function", "function": {"name": f"never_seen_{time.monotonic_ns()}"}}]
+    assert left_of(event(RunCreated, **CREATED, tools=tools)) == 0
+
+
+@pytest.mark.parametrize("tools", [[b"no JSON"], {"no": "list"}, [float("inf")], [{"type": 1}]])
+def test_tools_that_are_none_are_rejected_alike(tools: Any) -> None:
+    """Values that are not of their field's type, or no JSON, come to what the simple fold makes of them."""
+    value = msgpack.encode(msgpack.decode(encode(event(RunCreated, **CREATED))) | {"tools": tools})
+    records = [StoredRecord(0, 1_800_000_000_000, b"run_1", value)]
+    assert outcome(records, {}, compiled=True) == outcome(records, {}, compiled=False)
 
 
 @pytest.mark.parametrize(

@@ -166,8 +166,8 @@ def record_of(told: Event, offset: int, rng: Random, *, broken: bool) -> StoredR
 class Folded:
     """What a store would have of a partition after folding a log in batches that ``rng`` cuts (or in one)."""
 
-    def __init__(self, rules: Rules = DEFAULT_RULES, *, compiled: bool = True) -> None:
-        self.partition = Partition(rules, most_runs=2, compiled=compiled)
+    def __init__(self, rules: Rules = DEFAULT_RULES, **options: Any) -> None:
+        self.partition = Partition(rules, most_runs=2, **options)
         self.letters: list[Any] = []
         self.journal: list[Any] = []
         self.tally: dict[str, int] = {}

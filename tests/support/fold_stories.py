@@ -73,10 +73,14 @@ class Story:
 
 
 class Partition:
-    """A partition and what a store would have of it. Every ``feed`` is a batch of its own, committed at once."""
+    """A partition and what a store would have of it. Every ``feed`` is a batch of its own, committed at once.
 
-    def __init__(self, rules: Rules = DEFAULT_RULES, **options: Any) -> None:
+    ``as_read`` makes of a batch's records what a log gives them as.
+    """
+
+    def __init__(self, rules: Rules = DEFAULT_RULES, *, as_read: Any = list, **options: Any) -> None:
         self.fold = PartitionFold(0, rules=rules, **options)
+        self.as_read = as_read
         self.rows: dict[str, RunChange] = {}
         self.handles: dict[str, int] = {}
         self.position = 0
@@ -84,7 +88,7 @@ class Partition:
 
     def feed(self, *records: StoredRecord | Event | bytes | None, key: bytes | None = b"run_1") -> Changes:
         """Fold events, values or whole records; events are keyed by their run, values by ``key``."""
-        batch = [self._record(self.position + place, told, key) for place, told in enumerate(records)]
+        batch = self.as_read([self._record(self.position + place, told, key) for place, told in enumerate(records)])
         changes = Changes()
         absent = self.fold.absent(batch)
         self.fold.take_in((name, self.handles[name], self.rows[name].body) for name in absent if name in self.rows)

@@ -105,16 +105,20 @@ cdef class Created:
         return 1
 
     cdef int put_canonical(self, Buffer *b, Event *e, int key, uint8_t absent) except -1:
-        """A free-form value with its keys in order, if it is one that was seen before."""
+        """A free-form value with its keys in order: 1, or 0 where it has to be told what is wrong with it."""
         cdef Slice value = e.values[key]
-        cdef bytes canonical
+        cdef bytes data, ordered
         if not e.told >> key & 1:
             return put_byte(b, absent) + 1
-        found = (<dict> self.remembered[key]).get(PyBytes_FromStringAndSize(<const char *> value.at, value.size))
-        if found is None:
-            return 0
-        canonical = bytes(found)  # by name, or it would be gone before it is copied
-        return put_slice(b, slice_of(canonical)) + 1
+        data = PyBytes_FromStringAndSize(<const char *> value.at, value.size)
+        found = (<dict> self.remembered[key]).get(data)
+        if found is None:  # remembered from now on: the other runs of this batch have the same tools
+            try:
+                found = canonical(_WORDS[FIELDS][key].decode(), Raw(data))
+            except UNREADABLE:
+                return 0
+        ordered = bytes(found)  # by name, or it would be gone before it is copied
+        return put_slice(b, slice_of(ordered)) + 1
 
 
 cdef int put_field(Buffer *b, Event *e, int key, uint8_t absent) except -1:

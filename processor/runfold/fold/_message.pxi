@@ -112,11 +112,16 @@ cdef bint read_int(Cursor *c, int64_t *number) noexcept:
 
 cdef bint is_text(Slice text) noexcept:
     cdef PyObject *decoded
-    cdef Py_ssize_t place
-    for place in range(text.size):
-        if text.at[place] >= 0x80:
+    cdef Py_ssize_t place = 0
+    cdef uint64_t eight
+    while place + 8 <= text.size:
+        memcpy(&eight, text.at + place, 8)
+        if eight & <uint64_t> 0x8080808080808080:
             break
-    else:
+        place += 8
+    while place < text.size and text.at[place] < 0x80:
+        place += 1
+    if place == text.size:
         return True
     decoded = PyUnicode_DecodeUTF8(<const char *> text.at, text.size, NULL)
     if decoded == NULL:

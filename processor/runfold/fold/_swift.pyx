@@ -6,7 +6,8 @@ its own: what it does not know it leaves to the fold, before having changed anyt
 missing, and the same log gives the same store. Property tests fold everything both ways and compare the bytes.
 """
 
-from xxhash import xxh3_64_intdigest, xxh32_intdigest
+from msgspec import Raw
+from xxhash import xxh3_64_intdigest
 
 from runfold.fold.admit import DAY, EARLIEST
 from runfold.fold.changes import RunChange
@@ -15,7 +16,8 @@ from runfold.fold.record import StoredRecord
 from runfold.fold.run import STATUS_OF
 from runfold.fold.state import hash_of_source
 from runfold.fold.usage import BucketKey, Dimensions
-from runfold_schemas.lean import REMEMBERED, SETTINGS
+from runfold_schemas.codec import UNREADABLE
+from runfold_schemas.lean import REMEMBERED, SETTINGS, canonical
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.ref cimport PyObject
@@ -28,6 +30,12 @@ include "_message.pxi"
 include "_told.pxi"
 include "_kept.pxi"
 include "_created.pxi"
+include "_hashes.pxi"
+
+cdef struct Lying:  # a record's place, and where its value is
+    int64_t offset, timestamp
+    Slice value
+
 
 cdef int64_t FIRST_TIME = EARLIEST, A_DAY = DAY
 cdef int64_t LAST_TIME = <int64_t> 1 << 48  # so that sums of durations stay far below 64 bits
@@ -66,6 +74,10 @@ cdef inline object key_of(object record):
     return <object> PyTuple_GET_ITEM(record, KEY) if type(record) is StoredRecord else record.key
 
 
+include "_columns.pxi"
+include "_met.pxi"
+
+
 cdef class Swift:
     """A :class:`runfold.fold.short_cut.ShortCut`."""
 
@@ -74,7 +86,8 @@ cdef class Swift:
     cdef Created created
     cdef dict sources, dimensions  # by their bytes
     cdef State state
-    cdef Buffer marks, timeline, action, told, out
+    cdef Buffer marks, timeline, action, told, out, source
+    cdef uint64_t source_hash  # of the source met last
     cdef bytes first, value  # of the first record and of this one: slices point into them
 
     def __init__(self, int partition, rules):
@@ -90,50 +103,47 @@ cdef class Swift:
         PyMem_Free(self.action.at)
         PyMem_Free(self.told.at)
         PyMem_Free(self.out.at)
+        PyMem_Free(self.source.at)
 
     def by_run(self, records):
         """See runfold.fold.short_cut."""
-        cdef dict runs = {}
-        for record in records:
-            key = key_of(record)
-            of_run = runs.get(key)
-            if of_run is None:
-                runs[key] = [record]
-            else:
-                (<list> of_run).append(record)
-        return runs
+        return (<Columns> records).by_run() if type(records) is Columns else by_key(records)
 
     def fold(self, dict runs, dict held, object changes, list unsettled):
         """See runfold.fold.short_cut."""
         cdef Py_ssize_t folded = 0, place = 0, taken
         cdef dict left = {}
-        cdef list records, rows = changes.runs, later = list(runs.values())
+        cdef list rows = changes.runs, later = list(runs.values())
         cdef dict usage = changes.usage
         cdef tuple before
         for key, of_run in runs.items():
-            records = of_run
             place += 1
             if place + AHEAD < len(later):
-                call_in(<list> later[place + AHEAD])
+                call_in(later[place + AHEAD])
             before = held.get(key, _NOT_HELD)
             handle, body = before[0], before[1]
-            taken = self.follow_all(key, body, records)
+            taken = self.follow_all(key, body, of_run)
             row = self.row(handle, usage) if taken else None
             folded += taken
-            if taken < len(records):
+            if taken < len(of_run):
                 left[key] = taken, row
                 continue
             rows.append(row)
-            held[key] = handle, row[BODY]
-            if not handle or row[MINUTE] is not None:
-                unsettled.append((key, row))
+            if row[MINUTE] is None:
+                held[key] = handle, row[BODY]
+                if not handle:
+                    unsettled.append((key, row))
+            elif body is not None:
+                del held[key]
         return folded, left
 
-    cdef Py_ssize_t follow_all(self, object key, object body, list records) except -1:
+    cdef Py_ssize_t follow_all(self, object key, object body, object records) except -1:
+        """How many of a run's records were folded; ``records`` is a list of them, or Rows."""
         cdef State *s = &self.state
         cdef Event e
+        cdef Lying record
         cdef Slice run, marks, timeline
-        cdef Py_ssize_t taken = 0
+        cdef Py_ssize_t taken, count = len(records)
         if type(key) is not bytes:
             return 0
         run = slice_of(key)
@@ -143,34 +153,46 @@ cdef class Swift:
             self.marks.size = self.timeline.size = 0
             put_slice(&self.marks, marks)
             put_slice(&self.timeline, timeline)
-        for record in records:
-            if not self.read(record, run, &e):
-                break
+        for taken in range(count):
+            if not (self.find(records, taken, &record) and self.read(&record, run, &e)):
+                return taken
             if body is None and not taken:
                 if not self.begin(&e):
-                    break
-                s.first_offset = offset_of(record)
+                    return taken
+                s.first_offset = record.offset
             elif not self.follow(&e):
-                break
-            taken += 1
+                return taken
+            s.last_offset = record.offset
             if s.ended_at != NONE:
-                s.final_timestamp = timestamp_of(record)
-                break
-        if taken:
-            s.last_offset = offset_of(records[taken - 1])
-        return taken
+                s.final_timestamp = record.timestamp
+                return taken + 1
+        return count
 
-    cdef int read(self, object record, Slice run, Event *e) except -1:
-        """The record's event: 1 where it is one that the record itself gives no reason to reject, else 0."""
-        cdef object value = value_of(record)
-        cdef int64_t published
-        if type(value) is not bytes or len(value) > self.largest_value:
+    cdef int find(self, object records, Py_ssize_t nth, Lying *found) except -1:
+        """Where the ``nth`` of a run's records lies: 1, or 0 where its value is no bytes."""
+        cdef Rows rows
+        if type(records) is Rows:
+            rows = <Rows> records
+            found.value = rows.of.value(rows.places[nth])
+            found.offset, found.timestamp = rows.of.offsets()[rows.places[nth]], rows.of.stamps()[rows.places[nth]]
+            return 1
+        record = (<list> records)[nth]
+        value = value_of(record)
+        if type(value) is not bytes:
             return 0
         self.value = value
-        if not read_event(slice_of(value), e) or not equal(e.run_id, run):
-            return 0
-        published = timestamp_of(record)
-        return 0 <= published < LAST_TIME and FIRST_TIME <= e.occurred_at <= min(published + A_DAY, LAST_TIME)
+        found.value, found.offset, found.timestamp = slice_of(value), offset_of(record), timestamp_of(record)
+        return 1
+
+    cdef int read(self, const Lying *record, Slice run, Event *e) except -1:
+        """The record's event: 1 where it is one that the record itself gives no reason to reject, else 0."""
+        return (
+            record.value.size <= self.largest_value
+            and read_event(record.value, e)
+            and equal(e.run_id, run)
+            and 0 <= record.timestamp < LAST_TIME
+            and FIRST_TIME <= e.occurred_at <= min(record.timestamp + A_DAY, LAST_TIME)
+        )
 
     cdef int begin(self, Event *e) except -1:
         """A new run, by a ``created`` that is its source's first event."""
@@ -185,7 +207,7 @@ cdef class Swift:
         s.first_at = s.since = e.occurred_at
         s.created, s.dimensions = filled(&self.created.data), filled(&self.created.named)
         s.source, s.last = self.source_of(e), 1
-        self.put_mark(self.identity_of(e), Slice(self.created.data.at + 1, self.created.said - 1), 0)
+        self.put_mark(xxh3(e.id), Slice(self.created.data.at + 1, self.created.said - 1), 0)
         return 1
 
     cdef int follow(self, Event *e) except -1:
@@ -202,7 +224,7 @@ cdef class Swift:
             and self.marks.size < self.most_marks
         ):
             return 0
-        identity = self.identity_of(e)
+        identity = xxh3(e.id)
         if self.is_marked(identity) or not self.put_content(e):
             return 0
         self.put_mark(identity, filled(&self.told), <uint32_t> (e.occurred_at << 5 | CODES[e.kind]))
@@ -257,16 +279,18 @@ cdef class Swift:
         return read_flat(e.values[key], &flat) and flat.ordered and put_slice(&self.told, e.values[key]) + 1
 
     cdef uint64_t source_of(self, Event *e) except? 0:
-        cdef bytes name = PyBytes_FromStringAndSize(<const char *> e.source.at, e.source.size)
+        cdef bytes name
+        if self.source.size and equal(e.source, filled(&self.source)):  # as nearly always the same as the last one
+            return self.source_hash
+        name = PyBytes_FromStringAndSize(<const char *> e.source.at, e.source.size)
         hashed = self.sources.get(name)
         if hashed is None:
             if len(self.sources) >= MOST_REMEMBERED:
                 self.sources.clear()
             hashed = self.sources[name] = hash_of_source(name.decode())
+        self.source.size, self.source_hash = 0, hashed
+        put_slice(&self.source, e.source)
         return hashed
-
-    cdef uint64_t identity_of(self, Event *e) except? 0:
-        return xxh3_64_intdigest(PyBytes_FromStringAndSize(<const char *> e.id.at, e.id.size))
 
     cdef bint is_marked(self, uint64_t identity) noexcept:
         cdef uint8_t packed[8]
@@ -279,9 +303,8 @@ cdef class Swift:
 
     cdef int put_mark(self, uint64_t identity, Slice content, uint32_t seed) except -1:
         cdef uint8_t packed[MARK]
-        hashed = xxh32_intdigest(PyBytes_FromStringAndSize(<const char *> content.at, content.size), seed)
         pack_big(packed, 8, identity)
-        pack_big(packed + 8, 4, hashed)
+        pack_big(packed + 8, 4, xxh32(content.at, content.size, seed))
         return put(&self.marks, packed, MARK)
 
     cdef int put_fact(self, const Event *e) except -1:
@@ -361,16 +384,25 @@ cdef bint enters(int status, int kind) noexcept:
     return kind >= CANCELLED or (status != CANCELLING and status != kind)
 
 
-cdef inline int call_in(list records) except -1:
+cdef int call_in(object records) except -1:
     """Have the values of records fetched into the cache: a run's records lie far apart, and waiting for them cost a sixth."""
-    cdef const char *at
-    cdef int line
-    for record in records:
+    cdef Rows rows
+    cdef Py_ssize_t nth
+    if type(records) is Rows:
+        rows = <Rows> records
+        for nth in range(rows.count):
+            prefetch_lines(rows.of.value(rows.places[nth]).at)
+        return 0
+    for record in <list> records:
         value = value_of(record)
-        at = <const char *> <PyObject *> value
-        for line in range(4):
-            prefetch(at + 64 * line)
+        prefetch_lines(<const void *> <PyObject *> value)
     return 0
+
+
+cdef inline void prefetch_lines(const void *at) noexcept:
+    cdef int line
+    for line in range(4):
+        prefetch(<const char *> at + 64 * line)
 
 
 cdef inline Slice filled(const Buffer *b) noexcept:

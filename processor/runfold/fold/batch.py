@@ -16,7 +16,7 @@ from runfold.fold.outcome import APPLIED, REJECTED, SET_ASIDE, Rejection, Verdic
 from runfold.fold.record import Record, hash_of_record
 from runfold.fold.rules import DEFAULT_RULES, Rules
 from runfold.fold.run import fold
-from runfold.fold.short_cut import Held, Left, Runs, ShortCut, Unsettled, short_cut
+from runfold.fold.short_cut import Held, Left, Runs, ShortCut, Unsettled, nothing_met, short_cut
 from runfold.fold.state import RunState, decode_state, encode_state, number_seen
 from runfold.fold.usage import Booking, add, differences
 from runfold_schemas.codec import decode_lean
@@ -35,9 +35,11 @@ class PartitionFold:
 
     In hand are rows' bodies: the objects of open runs lie all over the memory, and reaching them costs more than decoding.
 
-    ``compiled`` lets it take the short cut, where that was built: faster, with the same result.
+    ``compiled`` lets it take the short cut, where that was built: faster, with the same result. ``to_come``, where the store
+    has no run of the partition yet, is about how many records are to come: then only runs are loaded that were met before.
 
-    Use: ``absent`` names the runs to load, ``take_in`` gives them, ``fold`` folds, and after the commit ``settle``.
+    Use: ``absent`` names the runs to load, ``take_in`` gives them, ``fold`` folds, and after the commit ``settle``. With the
+    short cut that comes before the next ``fold``: a run that has ended is in hand no more, and in the store not before.
     After a failed commit throw the object away: what it holds is ahead of the store.
     """
 
@@ -51,6 +53,7 @@ class PartitionFold:
         most_runs: int = 20_000,
         watch: Watch | None = None,
         compiled: bool = True,
+        to_come: int | None = None,
     ) -> None:
         self.partition = partition
         self._rules = rules
@@ -59,17 +62,19 @@ class PartitionFold:
         self._most_runs = most_runs
         self._watch = watch
         self._short_cut = short_cut(partition, rules) if compiled else None
+        self._met = None if to_come is None or not compiled else nothing_met(to_come)
         self._held: dict[bytes | None, Held] = {}
         self._touched: set[bytes | None] = set()
         self._unsettled: list[Unsettled] = []
         self._sorted: tuple[Sequence[Record] | None, Runs] = (None, {})
 
     def absent(self, records: Sequence[Record]) -> list[str]:
-        """The runs of these records that are not in hand. The same list may be given to ``fold``: leave it as it is."""
+        """The runs of these records to load: not in hand. The same list may be given to ``fold``: leave it as it is."""
         runs, held = self._by_run(records), self._held
         self._sorted = records, runs  # sorting them by run is done once
         # Not runs.keys() - held.keys(): that looks at all that is held, for every batch, however small.
-        named = map(run_of_key, [key for key in runs if key not in held])
+        keys = [key for key in runs if key not in held]
+        named = map(run_of_key, keys if self._met is None else self._met.before(keys))
         return [run_id for run_id in named if run_id is not None]
 
     def take_in(self, rows: Iterable[tuple[str, int, bytes]]) -> None:
@@ -95,6 +100,8 @@ class PartitionFold:
 
     def _fold_runs(self, records: Sequence[Record], batch: Changes, tally: dict[str, int]) -> None:
         held, swift = self._held, self._short_cut_for(records)
+        if swift is not None and self._touched:
+            raise RuntimeError("what was folded before has not been settled")
         runs = self._sorted[1] if self._sorted[0] is records else self._by_run(records)
         self._sorted = (None, {})
         self._touched |= runs.keys()
@@ -201,7 +208,7 @@ class PartitionFold:
 
 def _by_run(records: Iterable[Record]) -> Runs:
     """The records by the run that their key names, each run's in their order."""
-    runs: Runs = {}
+    runs: dict[bytes | None, list[Record]] = {}
     for record in records:
         key = record.key
         of_run = runs.get(key)

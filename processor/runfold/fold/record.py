@@ -45,8 +45,9 @@ class StoredRecord(NamedTuple):
 
 
 def bytes_of(records: Iterable[Record]) -> int:
-    """How many bytes the records' values have together."""
-    return sum(map(len, filter(None, map(_value_of, records))))
+    """How many bytes the records' values have together; some sequences of records know."""
+    known: int | None = getattr(records, "bytes_of_values", None)
+    return sum(map(len, filter(None, map(_value_of, records)))) if known is None else known
 
 
 def hash_of_record(record: Record) -> bytes:

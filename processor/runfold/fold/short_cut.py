@@ -7,8 +7,8 @@ byte, with it and without; property tests hold it to that.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from runfold.fold.changes import Changes, RunChange
 from runfold.fold.record import Record
@@ -24,7 +24,7 @@ else:
 Held = tuple[int, bytes | None]
 """A run in hand: its row's handle and body."""
 
-Runs = dict[bytes | None, list[Record]]
+Runs = Mapping[bytes | None, Sequence[Record]]
 """Records by key, each key's in their order."""
 
 Unsettled = tuple[bytes | None, RunChange]
@@ -55,6 +55,30 @@ class ShortCut(Protocol):
         """
 
 
+class Met(Protocol):
+    """Remembers which runs were met, in little memory: it may take one for met that was not, but never the reverse."""
+
+    def before(self, keys: list[bytes | None]) -> list[bytes | None]:
+        """Those of the keys that may have been met before. All of them have been from now on."""
+
+
 def short_cut(partition: int, rules: Rules) -> ShortCut | None:
     """A short cut for a partition, by these rules; None where it was not built."""
     return _swift.Swift(partition, rules) if BUILT else None
+
+
+def nothing_met(records: int) -> Met | None:
+    """What remembers the runs of so many records, and has met none yet; None where the short cut was not built."""
+    return _swift.Met(records) if BUILT else None
+
+
+def in_columns(
+    offsets: Any, timestamps: Any, keys: Any, ends: Any, values: Any, *, names: list[bytes], count: int
+) -> Sequence[Record] | None:
+    """``count`` records that lie in columns, which the short cut reads there; for others each is made when it is asked for.
+
+    Buffers as Arrow has them: ``offsets`` and ``timestamps`` of 64 bits, ``keys`` of 32, which are places in ``names``,
+    ``ends`` of 32: where each value begins in ``values``, and one more, where the last ends. No record has headers, or is
+    without key, value or timestamp. None where the short cut was not built. Raises ValueError where they do not fit together.
+    """
+    return _swift.Columns((offsets, timestamps, keys, ends, values), names, 0, count) if BUILT else None

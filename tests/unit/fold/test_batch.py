@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 from fold_stories import Partition, event, usage
+from short_cuts import needs_compiled
 
 from runfold.fold.batch import PartitionFold
 from runfold.fold.changes import Changes
 from runfold.fold.record import StoredRecord, hash_of_record
 from runfold.fold.state import decode_state
-from runfold_schemas import RunCompleted, RunCreated, RunInProgress, RunQueued
+from runfold_schemas import RunCompleted, RunCreated, RunInProgress, RunQueued, encode
 
 
 def test_it_asks_for_runs_it_does_not_have(partition: Partition) -> None:
@@ -37,6 +39,15 @@ def test_a_run_that_has_ended_is_let_go(partition: Partition) -> None:
     """After the commit, a run that has ended is not kept in hand."""
     partition.feed(event(RunCreated), event(RunCompleted, 1))
     assert partition.fold.absent([StoredRecord(0, 0, b"run_1", b"")]) == ["run_1"]
+
+
+@needs_compiled
+def test_what_is_folded_is_settled_before_more_is() -> None:
+    """With the short cut a second batch before the first one is settled is refused: what ended would be begun anew."""
+    fold, records = PartitionFold(0), [StoredRecord(0, 1_760_000_000_000, b"run_1", encode(event(RunCreated)))]
+    fold.fold(records, next_position=1, expected=0, changes=Changes())
+    with pytest.raises(RuntimeError, match="settled"):
+        fold.fold(records, next_position=1, expected=0, changes=Changes())
 
 
 def test_a_run_that_has_ended_can_be_taken_in_again(partition: Partition) -> None:
