@@ -29,7 +29,7 @@ async def fresh_store(workspace: Path, *, listed: bool) -> AsyncIterator[Store]:
         file = Path(path, "shadow.db")
         if not listed:
             await asyncio.to_thread(_make_unlisted, file)
-        store = SqliteStore(file)
+        store = SqliteStore(file, turn=file.with_name("turn"))
         await store.open()
         try:
             yield store

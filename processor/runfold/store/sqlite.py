@@ -42,6 +42,7 @@ from runfold.store.port import (
     WorkerStatus,
 )
 from runfold.store.serve_lock import in_turn, serve_lock
+from runfold.store.sqlite_checkpoint import LONGEST, Checkpoints
 from runfold.store.sqlite_connection import MAKE, READ
 from runfold.store.sqlite_events import read_letters
 from runfold.store.sqlite_keys import YOUNG
@@ -58,9 +59,9 @@ class SqliteStore:
     """See :class:`runfold.store.port.Store`. ``path`` is where the links to the live file begin, which it is at first.
 
     ``glance`` is the lane of questions by a key (:class:`LoopLane` for servers). ``arrived`` may be
-    :data:`runfold.store.sqlite_links.ITSELF`. ``turn`` is the lock file of several who fold into one store: SQLite's own way
-    to wait is to ask now and then, which lets one wait for ever. ``connection`` and ``young`` are for tests: faults, and
-    small key tables.
+    :data:`runfold.store.sqlite_links.ITSELF`. ``turn`` is the lock file of those who fill one store from nothing, by large
+    batches: SQLite's own way to wait is to ask now and then, which lets one wait for ever. ``connection`` and ``young`` are
+    for tests: faults, and small key tables.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class SqliteStore:
         self._glance = glance
         self._lanes: dict[str, Lane] = {}
         self._readers: Readers | None = None
+        self._checkpoints: Checkpoints | None = None
         self._alone = False
 
     @contextmanager
@@ -99,6 +101,9 @@ class SqliteStore:
             if write:
                 await self._add_lane("write", lane(mode=MAKE, reopened=self._rebind, turn=TURN))
                 await self._lane("write").run(migrate, self.path)
+            if write and self._turn is not None:
+                self._checkpoints = Checkpoints(self._lane("write"))
+                await self._checkpoints.take_over()
             if write and self._alone:
                 # Whoever holds the lock is the only owner alive: what a killed one held need not be waited for.
                 await self._lane("write").run(sqlite_workers.bury_all)
@@ -123,6 +128,9 @@ class SqliteStore:
 
     async def close(self) -> None:
         # The writer last: the last connection to go checkpoints the write-ahead log, which readers may not.
+        if self._checkpoints is not None:
+            checkpoints, self._checkpoints = self._checkpoints, None
+            await checkpoints.left_off()
         if self._readers is not None:
             readers, self._readers = self._readers, None
             await readers.close()
@@ -216,12 +224,19 @@ class SqliteStore:
         return await self._lane("load").read(sqlite_reads.load, wanted)
 
     async def apply(self, changes: Changes, leases: Mapping[int, Lease]) -> dict[tuple[int, str], int]:
-        return await self._lane("write").run(self._apply, changes, leases, self._bound())
+        if (checkpoints := self._checkpoints) is None:
+            return await self._lane("write").run(self._apply, changes, leases, self._bound())
+        await checkpoints.over()
+        handles = await self._lane("write").run(self._apply, changes, leases, self._bound())
+        checkpoints.begin()
+        return handles
 
     def _apply(
         self, db: sqlite3.Connection, changes: Changes, leases: Mapping[int, Lease], stamp: Stamp
     ) -> sqlite_writes.Handles:
         with in_turn(self._turn):
+            if self._checkpoints is not None and self._checkpoints.length > LONGEST:
+                self._checkpoints.copy(db)
             return sqlite_writes.apply(db, changes, leases=leases, stamp=stamp)
 
     async def write_through_door(self, change: DoorChange) -> None:

@@ -79,18 +79,20 @@ def roll_back(db: sqlite3.Connection) -> None:
 def insert_all(db: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...]], *, otherwise: str = "") -> None:
     """Insert rows, all of one width; ``otherwise`` is what follows the values, an ``on conflict`` clause.
 
+    Without one, a row that cannot be inserted ends the transaction, for which SQLite need not keep what a statement changes.
+
     Many rows a statement: the interpreter's lock is let go of, and waited for, once a statement. Who waits for a thread that
     folds waits long.
     """
     if not rows:
         return
     width, begin = len(rows[0]), 0
-    marks = f"({', '.join('?' * width)})"
+    insert, marks = "insert" if otherwise else "insert or rollback", f"({', '.join('?' * width)})"
     for size in AT_ONCE:
         if len(rows) - begin < size or size * width > db.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER):
             continue
-        many = f"insert into {into} values {', '.join([marks] * size)} {otherwise}"
+        many = f"{insert} into {into} values {', '.join([marks] * size)} {otherwise}"
         while len(rows) - begin >= size:
             db.execute(many, tuple(chain.from_iterable(rows[begin : begin + size])))
             begin += size
-    db.executemany(f"insert into {into} values {marks} {otherwise}", rows[begin:])
+    db.executemany(f"{insert} into {into} values {marks} {otherwise}", rows[begin:])

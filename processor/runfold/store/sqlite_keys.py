@@ -27,8 +27,16 @@ _SIZES: Final = (1, 16, 32, 128, 1024)
 _LEVELS: Final = ("young", "settled")
 
 
+_BITS: Final = 0x7FFF_FFFF_FFFF
+
+
 def key_hash(text: str) -> int:
-    return xxh3_64_intdigest(text.encode()) & 0x7FFF_FFFF_FFFF
+    return xxh3_64_intdigest(text.encode()) & _BITS
+
+
+def key_hashes(texts: Iterable[str]) -> list[int]:
+    """Those of many texts, without a call for each."""
+    return [xxh3_64_intdigest(data) & _BITS for data in map(str.encode, texts)]
 
 
 class KeyTable:
@@ -115,7 +123,7 @@ def with_twins(db: sqlite3.Connection, run_ids: Sequence[str]) -> list[str]:
 
     ``run_ids`` have rows. There are nearly always as many keys, and to count them costs less than to read them.
     """
-    hashes = [key_hash(run_id) for run_id in run_ids]
+    hashes = key_hashes(run_ids)
     twice = set[int]()
     for start in range(0, len(hashes), _SIZES[-1]):
         part = hashes[start : start + _SIZES[-1]]

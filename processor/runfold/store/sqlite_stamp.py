@@ -22,6 +22,7 @@ class Stamp:
         self.fold: int | None = None
         self.young = young
         self._keys: dict[Dimensions, int] = {}
+        self._by_identity: dict[int, int] = {}  # of the very objects in _keys, which live as long: no text is hashed
 
     def key(self, db: sqlite3.Connection, dimensions: Dimensions) -> int:
         """The key of these dimensions, in a transaction of the caller's, where they may get one only now."""
@@ -31,8 +32,8 @@ class Stamp:
     def keys(self, db: sqlite3.Connection, dimensions: Sequence[Dimensions]) -> list[int]:
         """The keys of many dimensions, in their order; see :meth:`key`."""
         return [
-            self._look_up(db, of) if number is None else number
-            for of, number in zip(dimensions, map(self._keys.get, dimensions), strict=True)
+            self.key(db, of) if number is None else number
+            for of, number in zip(dimensions, map(self._by_identity.get, map(id, dimensions)), strict=True)
         ]
 
     def _look_up(self, db: sqlite3.Connection, dimensions: Dimensions) -> int:
@@ -49,12 +50,13 @@ class Stamp:
                 dimensions,
             ).fetchone()
         if len(self._keys) >= _MOST:
-            self._keys.clear()
-        number = self._keys[dimensions] = int(row[0])
+            self.forget()
+        number = self._keys[dimensions] = self._by_identity[id(dimensions)] = int(row[0])
         return number
 
     def forget(self) -> None:
         """After a failed transaction: keys that were given in it do not exist."""
+        self._by_identity.clear()
         self._keys.clear()
 
 

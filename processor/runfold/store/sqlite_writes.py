@@ -13,7 +13,7 @@ from runfold.store.port import DoorChange, Lease, Note, StalePosition
 from runfold.store.rows import booked_to, check_covered, without_usage
 from runfold.store.sqlite_connection import AT_ONCE, NOW, insert_all
 from runfold.store.sqlite_events import write_events
-from runfold.store.sqlite_keys import RUN_KEYS, THREAD_KEYS, Key, key_hash, rows_of
+from runfold.store.sqlite_keys import RUN_KEYS, THREAD_KEYS, Key, key_hash, key_hashes, rows_of
 from runfold.store.sqlite_links import live_transaction
 from runfold.store.sqlite_stamp import Stamp, stamped_transaction
 from runfold.store.sqlite_usage import add_usage
@@ -130,8 +130,8 @@ def _insert_runs(db: sqlite3.Connection, runs: Sequence[RunChange], stamp: Stamp
         of_dimensions, fold = stamp.keys(db, dimensions), repeat(stamp.fold)
         before = (numbers, run_ids, partitions, thread_ids, statuses, created, flags)
         insert_all(db, "run", list(zip(*before, of_dimensions, minutes, finals, fold, bodies)))  # noqa: B905 - fold has no end
-        run_keys += zip(map(key_hash, run_ids), numbers, strict=True)
-        thread_keys += zip(map(key_hash, thread_ids), created, numbers, strict=True)
+        run_keys += zip(key_hashes(run_ids), numbers, strict=True)
+        thread_keys += zip(key_hashes(thread_ids), created, numbers, strict=True)
         handles.update(zip(zip(partitions, run_ids, strict=True), numbers, strict=True))
     RUN_KEYS.add(db, run_keys, young=stamp.young)
     THREAD_KEYS.add(db, thread_keys, young=stamp.young)

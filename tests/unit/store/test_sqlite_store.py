@@ -73,6 +73,8 @@ async def test_ids_that_share_a_hash_are_told_apart(store: SqliteStore, monkeypa
     """A key only says where to look: with three hashes for hundreds of ids every answer is still right."""
     for module in (sqlite_keys, sqlite_lists, sqlite_writes):
         monkeypatch.setattr(module, "key_hash", lambda text: len(text) % 3)
+    for module in (sqlite_keys, sqlite_writes):
+        monkeypatch.setattr(module, "key_hashes", lambda texts: [len(text) % 3 for text in texts])
     await put(store, *(run(number) for number in range(200)))
     wanted = [f"run_{number}" for number in range(0, 400, 7)]
     assert set(await store.load(0, wanted)) == {f"run_{number}" for number in range(0, 200, 7)}
