@@ -310,8 +310,9 @@ async def test_a_stretch_is_read_whatever_is_assigned(log):
     assert offsets == [3, 4, 5, 6, 7]
 
 
-async def test_a_stretch_is_read_in_lists_of_bounded_size(log):
-    """A long stretch comes in more than one list, in order and complete."""
+async def test_a_stretch_is_read_in_lists_of_bounded_size(log, monkeypatch):
+    """A long stretch comes in more than one list, in order and complete. An archive gives its groups of rows."""
+    monkeypatch.setattr("runfold.log.archive_writer.GROUP_RECORDS", 2_000)
     sink, source = log
     await sink.append([message(number, run=1) for number in range(5_000)])
     lists = [records async for records in source.read(key_hash(b"run_1") % PARTITIONS, begin=0, end=5_000)]

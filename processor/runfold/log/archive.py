@@ -23,7 +23,6 @@ from runfold.log.port import HeldBack, LogCutShort, LogError, LogIdentity, Range
 
 T = TypeVar("T")
 
-_LIST_RECORDS: Final = 2_000
 _MOST_OPEN: Final = 16
 """Segments kept open; a reader goes from one to the next, and rarely comes back."""
 
@@ -116,22 +115,22 @@ class ArchiveSource:
 
     async def read(
         self, partition: int, *, begin: int, end: int, key: bytes | None = None
-    ) -> AsyncIterator[list[Record]]:
+    ) -> AsyncIterator[Sequence[Record]]:
         """As the port says; the next group of rows is read while one is being used."""
         await self._call(self._look)
         held = self._manifest.ranges()[partition]
         if begin < held.begin:
             raise RangeLost(partition=partition, wanted=begin, begin=held.begin)
         end = min(end, held.end)
-        ahead: asyncio.Future[tuple[list[Record], int]] | None = None
+        ahead: asyncio.Future[tuple[Sequence[Record], int]] | None = None
         try:
             while begin < end:
                 records, begin = await (ahead or self._later(partition, begin, key))
                 ahead = self._later(partition, begin, key) if begin < end else None
                 if begin > end:
-                    records = [record for record in records if record.offset < end]
-                for first in range(0, len(records), _LIST_RECORDS):
-                    yield records[first : first + _LIST_RECORDS]
+                    records = records[: _index_of(records, end)]
+                if records:
+                    yield records
         finally:
             if ahead is not None:
                 ahead.add_done_callback(_look_at)
@@ -141,7 +140,7 @@ class ArchiveSource:
         """See :meth:`Manifest.last_of`."""
         return self._manifest.last_of(partition)
 
-    def _later(self, partition: int, begin: int, key: bytes | None) -> asyncio.Future[tuple[list[Record], int]]:
+    def _later(self, partition: int, begin: int, key: bytes | None) -> asyncio.Future[tuple[Sequence[Record], int]]:
         return asyncio.ensure_future(self._call(partial(self._next, partition, begin, key)))
 
     async def _take(self, most_records: int, most_bytes: int) -> dict[int, list[Record]]:
@@ -174,12 +173,12 @@ class ArchiveSource:
             records, following = await self._call(partial(self._next, partition, position))
             if self._positions is not assigned:
                 return False
-            self._held[partition] = records
+            self._held[partition] = list(records)
             if not records:
                 assigned[partition] = following
         return True
 
-    def _next(self, partition: int, begin: int, key: bytes | None = None) -> tuple[list[Record], int]:
+    def _next(self, partition: int, begin: int, key: bytes | None = None) -> tuple[Sequence[Record], int]:
         """The records from ``begin`` to the end of their group of rows, and the offset to go on from."""
         segment = self._segment_at(partition, begin)
         if segment is None:
@@ -189,14 +188,14 @@ class ArchiveSource:
         following = starts[group + 1] if group + 1 < len(starts) else segment.end
         return self._group_from(segment, begin, key), following
 
-    def _group_from(self, segment: Segment, offset: int, key: bytes | None = None) -> list[Record]:
+    def _group_from(self, segment: Segment, offset: int, key: bytes | None = None) -> Sequence[Record]:
         """The records at an offset and after it, to the end of their group of rows."""
         reader = self._reader(segment)
         if not reader.starts:
             return []
         records = reader.records(max(0, bisect_right(reader.starts, offset) - 1), key=key)
         first = 0 if not records or records[0].offset >= offset else _index_of(records, offset)
-        return list[Record](records[first:] if first else records)
+        return records[first:] if first else records
 
     def _segment_at(self, partition: int, offset: int) -> Segment | None:
         """The segment with an offset in its range."""

@@ -20,11 +20,12 @@ import pyarrow.parquet as pq
 from msgspec import Struct
 
 from runfold.fold.record import Headers, Record, hash_of_record
+from runfold.fold.short_cut import in_columns
 from runfold.log.archive_columns import COUNTS, TEXTS, TIMES, columns_of
 from runfold.log.archive_folder import checksum_of, told_to_a_person
 from runfold.log.archive_manifest import ArchiveDamaged, Segment
 
-GROUP_RECORDS: Final = 20_000
+GROUP_RECORDS: Final = 60_000
 GROUP_BYTES: Final = 16_000_000
 """A group of rows ends with whichever comes first; it is what a reader has to hold of a segment at least."""
 
@@ -150,11 +151,12 @@ class SegmentReader:
             groups = [self._file.metadata.row_group(number) for number in range(self._file.metadata.num_row_groups)]
             self.starts: list[int] = [group.column(0).statistics.min for group in groups]
 
-    def records(self, group: int, *, key: bytes | None = None) -> list[ArchivedRecord]:
+    def records(self, group: int, *, key: bytes | None = None) -> Sequence[Record]:
         """The records of a group of rows, of one key if given."""
         with self._told():
             if key is None:
-                return _records_of(self._table(group, _RECORD))
+                batch = self._table(group, _RECORD)
+                return _in_columns(batch) or _records_of(batch)
             if key not in self._table(group, ["key"]).column("key").dictionary.to_pylist():
                 return []
             batch = self._table(group, _RECORD)
@@ -197,6 +199,22 @@ def _table_of(records: Sequence[Record]) -> Any:
         **columns_of(values),
     }
     return pa.table([pa.array(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA)
+
+
+def _in_columns(batch: Any) -> Sequence[Record] | None:
+    """Rows as they lie, where all of them are as usual, and the fold's short cut was built."""
+    offsets, stamps, keys, values, headers = (batch.column(name) for name in _RECORD)
+    whole = (offsets, stamps, keys.indices, values)
+    if (
+        headers.null_count < len(batch)
+        or keys.dictionary.null_count
+        or any(each.null_count or each.offset for each in whole)
+    ):
+        return None
+    (*_, offsets), (*_, stamps), (*_, keyed), (_, ends, data) = (each.buffers() for each in whole)
+    if data is None:
+        return None
+    return in_columns(offsets, stamps, keyed, ends, data, names=keys.dictionary.to_pylist(), count=len(batch))
 
 
 def _records_of(batch: Any) -> list[ArchivedRecord]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -141,9 +141,9 @@ class ArchiveWriter:
 
 
 async def _in_time(
-    reading: AsyncIterator[list[Record]], partition: int, patience: float
-) -> AsyncGenerator[list[Record], None]:
-    """The same lists, as long as none of them takes longer than ``patience`` seconds to come."""
+    reading: AsyncIterator[Sequence[Record]], partition: int, patience: float
+) -> AsyncGenerator[Sequence[Record], None]:
+    """The same sequences, as long as none of them takes longer than ``patience`` seconds to come."""
     try:
         while True:
             async with asyncio.timeout(patience):

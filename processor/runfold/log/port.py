@@ -129,7 +129,9 @@ class LogSource(Protocol):
     def tell_progress(self, positions: Mapping[int, int]) -> None:
         """What the store has committed, for tools that show how far a log is read. A hint: it is never read back."""
 
-    def read(self, partition: int, *, begin: int, end: int, key: bytes | None = None) -> AsyncIterator[list[Record]]:
+    def read(
+        self, partition: int, *, begin: int, end: int, key: bytes | None = None
+    ) -> AsyncIterator[Sequence[Record]]:
         """Records of one partition with begin <= offset < end, in lists, whatever is assigned; of one key, if given.
 
         Raises RangeLost where ``begin`` is below the log's begin.

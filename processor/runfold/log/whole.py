@@ -128,7 +128,7 @@ class WholeLog:
 
     async def read(
         self, partition: int, *, begin: int, end: int, key: bytes | None = None
-    ) -> AsyncIterator[list[Record]]:
+    ) -> AsyncIterator[Sequence[Record]]:
         """As the port says; each part of the stretch from where it is."""
         while begin < end:
             held, live = (await self.ranges([partition]))[partition], self._begins[partition]

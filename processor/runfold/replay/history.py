@@ -6,7 +6,7 @@ change here is what people are told; nothing is decided.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -116,7 +116,7 @@ async def follow(
                 yield entry
 
 
-def _fold(fold: PartitionFold, records: list[Record]) -> None:
+def _fold(fold: PartitionFold, records: Sequence[Record]) -> None:
     if records:
         fold.fold(records, next_position=records[-1].offset + 1, expected=records[0].offset, changes=Changes())
 

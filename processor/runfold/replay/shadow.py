@@ -1,13 +1,12 @@
 """A shadow: a store beside the live one, made from the log alone by the fold that serves, as far as it is told to go.
 
-Nobody else writes a shadow, so it needs no caution against others. At most two partitions are in hand at a time, one being
-folded while the other's changes are written, which is what bounds its memory. What may change here is how fast it goes.
+Nobody else writes a shadow, so it needs no caution against others. One partition is in hand at a time, which is what bounds
+its memory; while a batch is folded, the next one is read. What may change here is how fast it goes.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final
 
 from runfold.fold.admit import Decode, run_of_key
@@ -23,7 +22,6 @@ Progress = Callable[[int, int], None]
 
 BATCH_RECORDS: Final = 40_000
 _BATCH_BYTES: Final = 32_000_000
-_IN_HAND: Final = 2
 _OWNER: Final = "shadow"
 _LEASE: Final = 60.0
 
@@ -83,13 +81,8 @@ class Shadow:
     async def advance(self, ends: Mapping[int, int]) -> None:
         """Fold every record below the given ends. Raises what the log and the store raise."""
         self._total = self.done + sum(max(0, end - self.positions[which]) for which, end in ends.items())
-        in_hand = asyncio.Semaphore(_IN_HAND)
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for partition, end in sorted(ends.items()):
-                    tasks.create_task(self._advance_one(partition, end, in_hand))
-        except BaseExceptionGroup as group:
-            raise group.exceptions[0] from None  # callers know single errors; the others are of tasks it ended
+        for partition, end in sorted(ends.items()):
+            await self._advance_one(partition, end)
 
     async def apply(self, changes: Changes) -> None:
         """Write rows that were not folded; the positions of their partitions stay."""
@@ -100,33 +93,37 @@ class Shadow:
             changes.positions[partition] = self._move(partition, at)
         await self.store.apply(changes, self._leases)
 
-    async def _advance_one(self, partition: int, end: int, in_hand: asyncio.Semaphore) -> None:
-        async with in_hand:
-            fold = PartitionFold(
-                partition,
-                rules=self._rules,
-                decode=self._decode,
-                set_aside=self._set_aside.get(partition),
-                compiled=self._compiled,
-            )
-            read = self._source.read(partition, begin=self.positions[partition], end=end, key=self._key)
-            try:
-                async for records in _batches(read if self._chosen is None else _of_chosen(read, self._chosen)):
-                    await self._fold(fold, records)
-            except StoreUnreachable as error:
-                raise StoreUnreachable(
-                    f"{error}; partition {partition} had come to offset {self.positions[partition]}"
-                ) from error
+    async def _advance_one(self, partition: int, end: int) -> None:
+        fold = PartitionFold(
+            partition,
+            rules=self._rules,
+            decode=self._decode,
+            set_aside=self._set_aside.get(partition),
+            compiled=self._compiled,
+            to_come=end - self.positions[partition] if self._is_new(partition) else None,
+        )
+        read = self._source.read(partition, begin=self.positions[partition], end=end, key=self._key)
+        try:
+            async for records in _batches(read if self._chosen is None else _of_chosen(read, self._chosen)):
+                await self._fold(fold, records)
+        except StoreUnreachable as error:
+            raise StoreUnreachable(
+                f"{error}; partition {partition} had come to offset {self.positions[partition]}"
+            ) from error
         if self.positions[partition] < end:  # no record there that a reader is given
             await self.store.apply(Changes(positions={partition: self._move(partition, end)}), self._leases)
             self._reached(partition, end)
+
+    def _is_new(self, partition: int) -> bool:
+        """Whether the store has no record of a partition yet."""
+        return self.positions[partition] == self._leases[partition].first_offset
 
     def _move(self, partition: int, to: int) -> PositionChange:
         """A move over what is no record: the last one that was stays what the log is asked for when the store is served."""
         at = self.positions[partition]
         return PositionChange(at, to, self.last_offsets.get(partition, to - 1), self._last_hashes.get(partition, b""))
 
-    async def _fold(self, fold: PartitionFold, records: list[Record]) -> None:
+    async def _fold(self, fold: PartitionFold, records: Sequence[Record]) -> None:
         partition, changes = fold.partition, Changes()
         absent = fold.absent(records)
         if absent:
@@ -147,20 +144,26 @@ class Shadow:
             self._progress(self.done, self._total)
 
 
-async def _of_chosen(read: AsyncIterator[list[Record]], chosen: Callable[[str], bool]) -> AsyncIterator[list[Record]]:
+async def _of_chosen(
+    read: AsyncIterator[Sequence[Record]], chosen: Callable[[str], bool]
+) -> AsyncIterator[Sequence[Record]]:
     """Those records whose key names a chosen run."""
     async for records in read:
         named = ((run_of_key(record.key), record) for record in records)
         yield [record for run_id, record in named if run_id is not None and chosen(run_id)]
 
 
-async def _batches(read: AsyncIterator[list[Record]]) -> AsyncIterator[list[Record]]:
-    """Records of one partition in lists of a batch's size."""
+async def _batches(read: AsyncIterator[Sequence[Record]]) -> AsyncIterator[Sequence[Record]]:
+    """Records of one partition in sequences of a batch's size; one that is half a batch by itself is left as it is."""
     batch: list[Record] = []
     size = 0
     async for records in read:
+        more = bytes_of(records)
+        if not batch and (len(records) >= BATCH_RECORDS // 2 or more >= _BATCH_BYTES // 2):
+            yield records
+            continue
         batch += records
-        size += bytes_of(records)
+        size += more
         if len(batch) >= BATCH_RECORDS or size >= _BATCH_BYTES:
             yield batch
             batch, size = [], 0
