@@ -182,7 +182,7 @@ class SegmentReader:
     def _told(self) -> Iterator[None]:
         try:
             yield
-        except (pa.ArrowException, OSError, IndexError) as error:
+        except (pa.ArrowException, OSError, IndexError, ValueError) as error:
             raise ArchiveDamaged(
                 f"{self._path} cannot be read ({error}): {self._segment.told} are lost with it; restore it from a copy"
             ) from error

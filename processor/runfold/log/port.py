@@ -132,7 +132,7 @@ class LogSource(Protocol):
     def read(
         self, partition: int, *, begin: int, end: int, key: bytes | None = None
     ) -> AsyncIterator[Sequence[Record]]:
-        """Records of one partition with begin <= offset < end, in lists, whatever is assigned; of one key, if given.
+        """Records of one partition with begin <= offset < end, some at a time, whatever is assigned; of one key, if given.
 
         Raises RangeLost where ``begin`` is below the log's begin.
         """
