@@ -6,7 +6,7 @@ import gc
 from typing import Final
 
 LARGE_BATCHES: Final = 1_000_000
-"""For who folds large batches and then ends: the objects of two of them are not looked at while they are in hand."""
+"""For who folds large batches and then ends: the objects of one of them are not looked at while it is in hand."""
 
 
 def quieten_collector(young: int = 200_000) -> None:

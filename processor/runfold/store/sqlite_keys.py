@@ -25,8 +25,6 @@ YOUNG: Final = 100_000
 Key = tuple[int, ...]
 _SIZES: Final = (1, 16, 32, 128, 1024)
 _LEVELS: Final = ("young", "settled")
-
-
 _BITS: Final = 0x7FFF_FFFF_FFFF
 
 
